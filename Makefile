@@ -1,0 +1,37 @@
+# Two commands for a fresh machine: `make reproduce` and `make test`. Both create .venv first.
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN := .venv/bin
+
+.PHONY: help environment reproduce test lint clean
+
+help:
+	@echo "make reproduce    train the autoencoder with and without FFL on embedded photographs, print the row"
+	@echo "make test         run the tests"
+	@echo "make lint         check style and types"
+	@echo "make clean        remove .venv and outputs"
+	@echo "Variables: PYTHON=python3.12 (3.10 or newer), PIP_ARGS='--index-url ...' (for example a CPU build of torch)"
+
+environment: .venv/installed
+
+# The stamp is written last, so an installation that was cut short starts again.
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "error: Python 3.10 or newer is needed; try make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) --editable '.[dev,bench]'
+	@touch $@
+
+reproduce: environment
+	$(BIN)/python scripts/reproduce.py table=photos
+
+test: environment lint
+	$(BIN)/python -m pytest
+
+lint: environment
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv outputs build *.egg-info

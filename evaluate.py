@@ -1,0 +1,192 @@
+"""Measure a finished run or two folders of images: python evaluate.py run=DIR | real=DIR fake=DIR, see --help."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from datasets import ImageDataset, build_dataset
+from ffl.errors import UserError
+from ffl.evaluation import (
+    TASK_METRICS,
+    Pair,
+    check_metrics,
+    measure,
+    paired_files,
+    read_pairs,
+    table,
+    write_metrics,
+)
+from ffl.images import Protocol, to_uint8
+from ffl.model import Model, Task
+from ffl.objective import Objective
+from ffl.provenance import content_hash
+from ffl.record import Record
+from ffl.training.checkpoint import file_sha256, load_checkpoint, load_model_state
+from ffl.training.config import check_section
+from ffl.training.logger import save_png
+from ffl.training.program import Config, run_program
+from ffl.training.run_directory import RunDirectory
+from ffl.training.trainer import choose_device, to_device
+from models import build_model
+
+
+def check_program(
+    run: str | None = None,
+    real: str | None = None,
+    fake: str | None = None,
+    out: str | None = None,
+    metrics: list[str] | None = None,
+    task: Task | None = None,
+    split: Literal["train", "val", "test"] = "test",
+    checkpoint: Literal["last", "best"] = "last",
+    protocol: Protocol = "paper",
+    num_images: int | None = None,
+    batch_size: int = 100,
+    seed: int = 0,
+    data_root: str | None = None,
+    cache_dir: str = "outputs/cache",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    save_images: bool = False,
+    verify_weights: bool = True,
+) -> None:
+    """The keys of configs/evaluate.yaml, with their types and what they exclude."""
+    if (run is None) == (real is None and fake is None) or (real is None) != (fake is None):
+        raise UserError("give run=DIR (a run directory), or real=DIR fake=DIR (two folders of images)")
+    if run is not None and not Path(run).is_dir():
+        raise UserError(f"run={run}: no such directory; train.py prints the one it made")
+    for key, value in (("batch_size", batch_size), ("num_images", num_images)):
+        if value is not None and value < 1:
+            raise UserError(f"{key}={value}: must be at least 1")
+    check_metrics(metrics or [])
+
+
+def check(config: Config) -> None:
+    """Find every mistake in the command line before any data is read."""
+    check_section("", config, check_program, provided=set())
+    check_program(**config)
+
+
+def evaluate(config: Config) -> list[Record]:
+    """Measure what the config names, print a table and write ``metrics.json``.
+
+    Args:
+        config: the resolved configuration of configs/evaluate.yaml.
+    Returns:
+        One record per metric.
+    """
+    check(config)
+    records, path = evaluate_folders(config) if config["run"] is None else evaluate_run(config)
+    write_metrics(path, records)
+    print(table(records))
+    print(f"\nwritten to {path}")
+    return records
+
+
+def evaluate_folders(config: Config) -> tuple[list[Record], Path]:
+    """Records of ``real=DIR fake=DIR``, and where they go."""
+    files = paired_files(Path(config["real"]), Path(config["fake"]))[: config["num_images"]]
+    records = measure(
+        config["metrics"] or TASK_METRICS["reconstruction"],
+        read_pairs(files, config["batch_size"]),
+        len(files),
+        protocol={"reference": config["real"], "quantisation": "8-bit files, as they are"},
+        provenance={"fake": config["fake"]},
+        device=choose_device(config["device"]),
+        verify_weights=config["verify_weights"],
+    )
+    return records, Path(config["out"] or config["fake"]) / "metrics.json"
+
+
+def evaluate_run(config: Config) -> tuple[list[Record], Path]:
+    """Records of ``run=DIR``, and where they go."""
+    run = RunDirectory.open(Path(config["run"]))
+    run_config = run.config()
+    device = choose_device(config["device"])
+    dataset = build_dataset(
+        split=config["split"],
+        data_root=Path(config["data_root"] or run_config["data_root"]),
+        cache_dir=Path(config["cache_dir"]),
+        **run_config["dataset"],
+    )
+    weights = run.last if config["checkpoint"] == "last" else run.best
+    model, step = load_model(run_config, dataset.image_size, weights)
+    task = config["task"] or model.tasks[0]
+    if task not in model.tasks:
+        raise UserError(f"task={task}: {run_config['model']['name']} does {' and '.join(model.tasks)}")
+    num_images = config["num_images"] or len(dataset)
+    if task != "synthesis" and num_images > len(dataset):
+        raise UserError(f"num_images={num_images}: the {config['split']} split has {len(dataset)} images")
+    out = Path(config["out"] or run.path)
+    records = measure(
+        config["metrics"] or TASK_METRICS[task],
+        generate_pairs(model.to(device).eval(), dataset, task, num_images, config, out),
+        num_images,
+        protocol={
+            "task": task,
+            "reference": f"{dataset.name} {config['split']}",
+            "reference_fingerprint": dataset.fingerprint,
+            "reference_images": len(dataset),
+            "size": list(dataset.image_size),
+            "quantisation": config["protocol"],
+            "evaluation_seed": config["seed"],
+        },
+        provenance={
+            "run": run.path.name,
+            "seed": run_config["seed"],
+            "step": step,
+            "checkpoint": config["checkpoint"],
+            "checkpoint_sha256": file_sha256(weights),
+            "config_sha256": content_hash(run_config),
+        },
+        device=device,
+        verify_weights=config["verify_weights"],
+    )
+    name = "metrics.json" if task == model.tasks[0] else f"metrics_{task}.json"
+    return records, out / name
+
+
+def load_model(run_config: Config, image_size: tuple[int, int], path: Path) -> tuple[Model, int]:
+    """The model of a run with the weights of a checkpoint, and the step they are from.
+
+    The objective is left empty: evaluation needs no losses, nor the pretrained weights of perceptual ones.
+    """
+    model = build_model(**run_config["model"], image_size=image_size, objective=Objective())
+    state = load_checkpoint(path)
+    load_model_state(model, state["model"], path)
+    return model, state["step"]
+
+
+def generate_pairs(
+    model: Model, dataset: ImageDataset, task: Task, num_images: int, config: dict[str, Any], out: Path
+) -> Iterator[Pair]:
+    """Real and generated images of the data set, both quantised by ``protocol``.
+
+    Synthesis has no pairs: image i of the prior stands beside real image i, and real ones end where the split does.
+    """
+    device = next(model.parameters()).device
+    protocol: Protocol = config["protocol"]
+    for first in range(0, num_images, config["batch_size"]):
+        last = min(first + config["batch_size"], num_images)
+        raw = dataset.batch(np.arange(min(first, len(dataset)), min(last, len(dataset))), None)
+        batch = to_device(raw, device)
+        real = to_uint8(batch["image"], protocol)
+        if task == "synthesis":
+            batch = {"index": torch.arange(first, last, device=device)}
+        fake = to_uint8(model.generate(batch, task, config["seed"]), protocol)
+        if config["save_images"]:
+            for index, image in zip(range(first, last), fake, strict=True):
+                name = dataset.names[index] if task != "synthesis" else f"{index:06d}"
+                save_png(out / f"{task}_images" / f"{name}.png", image)
+        yield real, fake
+
+
+def task(config: Config, overrides: list[str]) -> None:
+    """One job of the command line."""
+    evaluate(config)
+
+
+if __name__ == "__main__":
+    run_program("evaluate", task, check)

@@ -1,0 +1,187 @@
+"""Runs metrics over pairs of real and generated images and turns them into records, a table and metrics.json."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchmetrics import Metric
+from tqdm import tqdm
+
+from ffl.errors import UserError
+from ffl.metrics import METRICS, build_metric
+from ffl.provenance import code_version, environment
+from ffl.record import Record, append_records
+from ffl.training.files import write_text
+from ffl.weights import MissingWeights
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
+
+# What the paper's tables report for each task, and the spectrum distance that its claims are about.
+TASK_METRICS = {
+    "reconstruction": ["psnr", "ssim", "lpips", "fid", "lfd", "spectrum_distance", "spectrum_distance_top"],
+    "synthesis": ["fid", "is", "kid", "spectrum_distance", "spectrum_distance_top"],
+    "translation": ["fid", "is", "spectrum_distance", "spectrum_distance_top"],
+    "semantic": ["fid", "spectrum_distance", "spectrum_distance_top"],
+}
+
+Pair = tuple[Tensor, Tensor]
+
+
+def check_metrics(names: list[str]) -> None:
+    """Raise UserError for a metric that does not exist."""
+    for name in names:
+        if name not in METRICS:
+            raise UserError(f"metrics: unknown metric {name}; expected some of {', '.join(METRICS)}")
+
+
+def measure(
+    names: list[str],
+    batches: Iterable[Pair],
+    num_images: int,
+    protocol: dict[str, Any],
+    provenance: dict[str, Any],
+    device: torch.device,
+    verify_weights: bool = True,
+) -> list[Record]:
+    """Compute metrics in one pass.
+
+    Args:
+        names: metrics, in the order of the result.
+        batches: pairs (real, fake) of uint8 (N, 3, H, W) images.
+        num_images: pairs in all, for the progress bar and the check against each metric's minimum.
+        protocol: what all values have in common; each metric adds its own part.
+        provenance: of the generated images.
+        device: where to compute.
+        verify_weights: whether pretrained weights must have their published SHA-256.
+    Returns:
+        One record per name; a metric whose weights are absent has no value and says how to get them.
+    Raises:
+        UserError: if there are too few images for a metric.
+    """
+    began = time.perf_counter()
+    metrics: dict[str, Metric] = {}
+    missing: dict[str, str] = {}
+    for name in names:
+        try:
+            metrics[name] = build_metric(name, verify_weights=verify_weights).to(device)
+        except MissingWeights as error:
+            missing[name] = str(error)
+            continue
+        if num_images < metrics[name].min_images:
+            raise UserError(f"{name}: needs at least {metrics[name].min_images} images, got {num_images}")
+    with tqdm(total=num_images, desc="evaluating", unit="image", dynamic_ncols=True) as bar:
+        for real, fake in batches:
+            update_all(metrics.values(), real.to(device), fake.to(device))
+            bar.update(len(fake))
+    values = {name: float(metric.compute()) for name, metric in metrics.items()}
+    seconds = round(time.perf_counter() - began, 2)
+    return [
+        Record(
+            metric=name,
+            value=values.get(name),
+            num_images=num_images,
+            protocol={**protocol, **metrics[name].protocol()} if name in metrics else protocol,
+            provenance={**provenance, **code_version(), "environment": environment()},
+            utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            seconds=seconds,
+            missing=missing.get(name),
+        )
+        for name in names
+    ]
+
+
+def update_all(metrics: Iterable[Metric], real: Tensor, fake: Tensor) -> None:
+    """Give one batch to every metric, in the form that each takes."""
+    for metric in metrics:
+        if metric.inputs == "pairs":
+            metric.update(fake, real)
+        elif metric.inputs == "sets":
+            metric.update(real, real=True)
+            metric.update(fake, real=False)
+        else:
+            metric.update(fake)
+
+
+def table(records: list[Record]) -> str:
+    """Markdown table of values with the direction of improvement, and a line for each missing metric."""
+    lines = ["| metric | value | images |", "| --- | --- | --- |"]
+    for record in records:
+        arrow = "↑" if METRICS[record.metric].higher_is_better else "↓"
+        value = "missing" if record.value is None else f"{record.value:.4f}"
+        lines.append(f"| {record.metric} {arrow} | {value} | {record.num_images} |")
+    notes = [f"{record.metric} is missing: {record.missing}" for record in records if record.missing]
+    return "\n".join(lines + ([""] + notes if notes else []))
+
+
+def write_metrics(path: Path, records: list[Record]) -> None:
+    """Write ``metrics.json``: values by name at the top level (null where missing), the full records under "records"."""
+    values = {record.metric: record.to_json()["value"] for record in records}
+    content = {**values, "records": [record.to_json() for record in records]}
+    write_text(path, json.dumps(content, indent=2) + "\n")
+    append_records(path.with_name("metrics.jsonl"), records)
+
+
+def paired_files(real: Path, fake: Path) -> list[tuple[Path, Path]]:
+    """Images of two folders, paired by name without suffix (``a.png`` with ``a.jpg``).
+
+    Raises:
+        UserError: if a folder is missing or empty, or an image has no partner.
+    """
+    real_files, fake_files = _images_by_name(real), _images_by_name(fake)
+    if alone := sorted(real_files.keys() ^ fake_files.keys()):
+        where = real if alone[0] in real_files else fake
+        raise UserError(
+            f"{len(alone)} of {len(real_files | fake_files)} images have no partner of the same name, "
+            f"such as {alone[0]} in {where}; real and fake must hold the same names"
+        )
+    return [(real_files[name], fake_files[name]) for name in sorted(real_files)]
+
+
+def _images_by_name(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of images")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            if name in found:
+                raise UserError(
+                    f"{folder}: {found[name].name} and {path.name} have the same name; keep one of them"
+                )
+            found[name] = path
+    if not found:
+        raise UserError(f"{folder}: no images in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return found
+
+
+def read_pairs(files: list[tuple[Path, Path]], batch_size: int) -> Iterator[Pair]:
+    """Batches of (real, fake) uint8 (N, 3, H, W); neighbours of equal size share a batch."""
+    reals: list[Tensor] = []
+    fakes: list[Tensor] = []
+    for real_file, fake_file in files:
+        real, fake = _read_image(real_file), _read_image(fake_file)
+        if real.shape != fake.shape:
+            sizes = f"{real.shape[2]}x{real.shape[1]} and {fake.shape[2]}x{fake.shape[1]}"
+            raise UserError(f"{real_file} and {fake_file} differ in size ({sizes}); resize one of them")
+        if reals and (len(reals) == batch_size or real.shape != reals[0].shape):
+            yield torch.stack(reals), torch.stack(fakes)
+            reals, fakes = [], []
+        reals.append(real)
+        fakes.append(fake)
+    if reals:
+        yield torch.stack(reals), torch.stack(fakes)
+
+
+def _read_image(path: Path) -> Tensor:
+    try:
+        with Image.open(path) as image:
+            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a readable image ({error})") from None

@@ -1,0 +1,121 @@
+"""What the trainer and the evaluator ask of a model.
+
+A model is a ``torch.nn.Module`` that maps a batch to named losses and to images. It knows nothing of devices, precision,
+distribution, checkpoints or logs; the trainer owns those.
+
+A batch is a dict:
+
+- ``image``   float (N, 3, H, W) in [-1, 1], the real images
+- ``source``  float (N, 3, H, W) in [-1, 1], translation only: what to translate
+- ``label``   int64 (N, H, W), semantic synthesis only; ``instance`` int64 (N, H, W) beside it where known
+- ``index``   int64 (N,), position in the data set: what per-image randomness of an evaluation is derived from
+- ``fake``    float (N, 3, H, W) in [-1, 1], put there by ``prepare``: the generator's output of this iteration
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Any]
+Task = Literal["reconstruction", "synthesis", "translation", "semantic"]
+
+
+@dataclass
+class Phase:
+    """One update of an iteration: which parameters move, and how.
+
+    Attributes:
+        name: passed to ``Model.losses``; also the prefix of its losses in the logs.
+        parameters: what the optimiser owns.
+        lr: learning rate of Adam.
+        betas: of Adam.
+        eps: of Adam.
+        interval: run every so many steps (lazy regularisation).
+        optimizer: phases that name the same one share it, with the settings of the first; "" is the phase's own.
+    """
+
+    name: str
+    parameters: Iterable[nn.Parameter]
+    lr: float
+    betas: tuple[float, float]
+    eps: float = 1e-8
+    interval: int = 1
+    optimizer: str = ""
+
+    def __post_init__(self) -> None:
+        self.parameters = list(self.parameters)
+        self.optimizer = self.optimizer or self.name
+
+
+class Model(nn.Module, ABC):
+    """Base of every method of the paper: networks plus the losses of one iteration.
+
+    Attributes:
+        tasks: what ``generate`` can do, the first is what evaluation does unless told otherwise.
+    """
+
+    tasks: ClassVar[tuple[Task, ...]]
+
+    @abstractmethod
+    def phases(self) -> list[Phase]:
+        """The updates of one iteration, in their order."""
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Work that several phases share, done once per iteration: adds ``fake``, one-hot labels and the like."""
+        return batch
+
+    @abstractmethod
+    def losses(self, batch: Batch, phase: str) -> dict[str, Tensor]:
+        """Named scalar terms whose sum the phase minimises.
+
+        Args:
+            batch: what ``prepare`` returned.
+            phase: name of the phase.
+        """
+
+    def finish_step(self, images_seen: int, batch_size: int) -> None:
+        """Called after all updates of a step: moving averages of weights and the like. ``images_seen`` includes it."""
+
+    @abstractmethod
+    def generate(self, batch: Batch, task: Task, seed: int) -> Tensor:
+        """Images for evaluation, float (N, 3, H, W) in [-1, 1].
+
+        Depends on each image's own inputs, its ``index`` and ``seed`` only: never on the batch it comes in.
+        """
+
+
+def init_normal(network: nn.Module, std: float = 0.02) -> None:
+    """Appendix B.1: weights of linear and convolution layers from N(0, std²), biases 0; batch norm scale from N(1, std²)."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0.0, std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d) and module.affine:
+            nn.init.normal_(module.weight, 1.0, std)
+            nn.init.zeros_(module.bias)
+
+
+def latent_noise(index: Tensor, seed: int, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise that depends on (seed, image index) alone.
+
+    A counter-based generator gives every image its own stream, so results don't depend on batch size or on the number
+    of ranks.
+
+    Args:
+        index: int64 (N,), non-negative.
+        seed: of the evaluation.
+        shape: of one image's noise.
+    Returns:
+        float32 (N, *shape) on the device of ``index``.
+    """
+    rows = [
+        np.random.Generator(np.random.Philox(key=[seed, i])).standard_normal(shape, np.float32)
+        for i in index.tolist()
+    ]
+    return torch.from_numpy(np.stack(rows)).to(index.device)

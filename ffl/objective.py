@@ -1,0 +1,87 @@
+"""The extra terms of the paper, added to every model in the same way.
+
+Built once from ``configs/loss``. Baseline and +FFL runs differ in this object alone; a term whose weight is zero is not
+computed at all.
+"""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ffl.losses.focal_frequency import FocalFrequencyLoss
+from ffl.losses.perceptual import PerceptualLoss
+from ffl.losses.spectral_regularization import SpectralRegularization
+
+
+class Objective(nn.Module):
+    """Adds the focal frequency loss and its competitors (Table 7) to a model's own losses.
+
+    Args:
+        ffl: whether the focal frequency loss is on.
+        weight: its factor (the ``loss_weight`` of the authors' package).
+        alpha, patch_factor, ave_spectrum, log_matrix, batch_matrix, transform, ablation: see ``FocalFrequencyLoss``.
+        perceptual: weight of ``PerceptualLoss``; 0 is off.
+        spectral_regularization: weight of ``SpectralRegularization``; 0 is off.
+        spectral_form: "paper" (differentiable) or "published" (what the published code does: it only rescales the
+            other losses).
+    """
+
+    def __init__(
+        self,
+        ffl: bool = False,
+        weight: float = 1.0,
+        alpha: float = 1.0,
+        patch_factor: int = 1,
+        ave_spectrum: bool = False,
+        log_matrix: bool = False,
+        batch_matrix: bool = False,
+        transform: Literal["dft", "dct"] = "dft",
+        ablation: Literal["none", "no_freq", "no_phase", "no_ampli", "no_focal"] = "none",
+        perceptual: float = 0.0,
+        spectral_regularization: float = 0.0,
+        spectral_form: Literal["paper", "published"] = "paper",
+    ) -> None:
+        super().__init__()
+        self.focal_frequency = (
+            FocalFrequencyLoss(
+                loss_weight=weight,
+                alpha=alpha,
+                patch_factor=patch_factor,
+                ave_spectrum=ave_spectrum,
+                log_matrix=log_matrix,
+                batch_matrix=batch_matrix,
+                transform=transform,
+                ablation=ablation,
+            )
+            if ffl
+            else None
+        )
+        self.perceptual_weight = perceptual
+        self.perceptual = PerceptualLoss() if perceptual else None
+        self.spectral_weight = spectral_regularization
+        self.spectral_form = spectral_form
+        self.spectral = SpectralRegularization(form=spectral_form) if spectral_regularization else None
+
+    def forward(self, fake: Tensor, real: Tensor, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Append the extra terms to a model's own.
+
+        Args:
+            fake: float (N, C, H, W) in [-1, 1], the generator's output.
+            real: float (N, C, H, W) in [-1, 1].
+            losses: the model's own named terms, left as they are.
+        Returns:
+            ``losses`` and the weighted extra terms, in that order.
+        """
+        terms = dict(losses)
+        if self.focal_frequency is not None:
+            terms["ffl"] = self.focal_frequency(fake, real)
+        if self.perceptual is not None:
+            terms["perceptual"] = self.perceptual_weight * self.perceptual(fake, real)
+        if self.spectral is not None:
+            term = self.spectral_weight * self.spectral(fake, real)
+            if (
+                self.spectral_form == "published"
+            ):  # total = own losses · (1 + weight · BCE), the BCE without a gradient
+                term = term * sum(losses.values())
+            terms["spectral_regularization"] = term
+        return terms

@@ -1,0 +1,1 @@
+"""The shared training loop: run directories, checkpoints, randomness, logging."""

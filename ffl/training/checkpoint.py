@@ -1,0 +1,75 @@
+"""Checkpoints: tensors and plain values only, written atomically, loaded without executing anything."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ffl.errors import UserError
+from ffl.training.files import atomic_write
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` so that ``path`` always holds a whole checkpoint, the old one or this one."""
+    with atomic_write(path) as file:
+        torch.save({"format": FORMAT, **state}, file)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what ``save_checkpoint`` wrote, tensors on the CPU.
+
+    Raises:
+        UserError: if the file is absent, damaged, holds more than tensors and plain values, or has another format.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint") from None
+    except Exception as error:  # the unpickler raises anything on bytes that are not a pickle
+        reason = f"{type(error).__name__}: {error}".split("\n")[0][:120]
+        raise UserError(f"{path}: not a readable checkpoint of tensors and plain values ({reason})") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UserError(f"{path}: not a checkpoint of this program (format {FORMAT})")
+    return state
+
+
+def model_state(model: nn.Module) -> dict[str, Tensor]:
+    """Weights of a model without those of its objective, which are frozen and come from published files."""
+    return {key: value for key, value in model.state_dict().items() if not key.startswith("objective.")}
+
+
+def load_model_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Load what ``model_state`` returned.
+
+    Raises:
+        UserError: naming keys that are missing, unexpected or of another shape.
+    """
+    own = model_state(model)
+    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    reshaped = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
+    if missing or unexpected or reshaped:
+        raise UserError(
+            f"{path} does not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}, other shape {reshaped[:3]}"
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _digest(file)
+        )
+
+
+def _digest(file: Any) -> str:  # Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,124 @@
+"""What a person sees of a run: one progress bar, TensorBoard, a JSON line per interval, sample grids."""
+
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torchvision.utils import make_grid
+from tqdm import tqdm
+
+from ffl.errors import UserError
+from ffl.images import to_uint8
+from ffl.spectrum import log_spectrum
+from ffl.training.files import atomic_write
+from ffl.training.run_directory import RunDirectory
+
+
+class Logger:
+    """Collects the losses of each step and reports them every ``interval`` steps.
+
+    Losses stay on the device until then, so that no step waits for the host.
+
+    Args:
+        run: where to write.
+        start: step that the run begins or resumes at.
+        total: its last step.
+        batch_size: images of a step.
+        interval: steps between reports.
+    """
+
+    def __init__(self, run: RunDirectory, start: int, total: int, batch_size: int, interval: int) -> None:
+        self.run = run
+        self.batch_size = batch_size
+        self.interval = interval
+        self.latest: dict[str, float] = {}
+        self.latest_shares: dict[str, float] = {}
+        self.bar = tqdm(
+            total=total, initial=start, desc=run.path.name, unit="step", dynamic_ncols=True, mininterval=0.5
+        )
+        self.board = SummaryWriter(str(run.tensorboard), purge_step=start + 1)
+        self.pending: list[tuple[int, list[str], Tensor]] = []
+        self.clock = time.perf_counter()
+
+    def step(self, step: int, terms: dict[str, Tensor]) -> None:
+        """Note the losses of one finished step, named ``phase/term``; steps count from 1."""
+        self.pending.append(
+            (step, list(terms), torch.stack([term.detach().float() for term in terms.values()]))
+        )
+        self.bar.update()
+
+    def report(self, shares: dict[str, float], lr: float) -> None:
+        """Write the mean losses since the last report.
+
+        Raises:
+            UserError: if a loss was not finite; names the first such step and term.
+        """
+        if not self.pending:
+            return
+        sums: dict[str, list[float]] = {}
+        for step, names, values in self.pending:
+            for name, value in zip(names, values.tolist(), strict=True):
+                if value != value or value in (float("inf"), float("-inf")):
+                    self._stop_at(step, name, value)
+                sums.setdefault(name, []).append(value)
+        self.latest = {name: sum(values) / len(values) for name, values in sums.items()}
+        self.latest_shares = shares or self.latest_shares
+        step, seconds = self.pending[-1][0], time.perf_counter() - self.clock
+        speed = len(self.pending) * self.batch_size / seconds
+        self.pending, self.clock = [], time.perf_counter()
+        self.bar.set_postfix({name.rsplit("/", 1)[-1]: f"{value:.4g}" for name, value in self.latest.items()})
+        for name, value in self.latest.items():
+            self.board.add_scalar(f"loss/{name}", value, step)
+        for name, share in shares.items():
+            self.board.add_scalar(f"gradient_share/{name}", share, step)
+        self.board.add_scalar("images_per_second", speed, step)
+        self.run.append_log(
+            {
+                "step": step,
+                "images": step * self.batch_size,
+                "losses": self.latest,
+                "gradient_share": shares,
+                "lr": lr,
+                "images_per_second": round(speed, 1),
+            }
+        )
+
+    def _stop_at(self, step: int, name: str, value: float) -> None:
+        self.close()
+        saved = (
+            f"the last checkpoint before it is {self.run.last}"
+            if self.run.last.is_file()
+            else "no checkpoint yet"
+        )
+        raise UserError(
+            f"loss {name} became {value} at step {step}; {saved}. Lower the learning rate or the weight of that term"
+        )
+
+    def images(self, step: int, real: Tensor | None, fake: Tensor) -> None:
+        """Save a grid of real and generated images above their spectra; images (N, 3, H, W) in [-1, 1]."""
+        rows = [fake] if real is None else [real, fake]
+        pictures = torch.cat([to_uint8(row, "rounded") for row in rows])
+        grid = make_grid(pictures, nrow=len(fake), padding=2, pad_value=255)
+        save_png(self.run.samples / f"step_{step:07d}.png", grid)
+        self.board.add_image("samples", grid, step)
+        spectra = torch.stack([log_spectrum(row) for row in rows])[:, None]
+        spectra = (spectra - spectra.min()) / (spectra.max() - spectra.min()).clamp_min(1e-12)
+        self.board.add_image("log_spectra", make_grid(spectra, nrow=len(rows), padding=2, pad_value=1), step)
+
+    def error(self, step: int, value: float) -> None:
+        """Note the validation error."""
+        self.board.add_scalar("validation_error", value, step)
+
+    def close(self) -> None:
+        """Finish the bar and flush TensorBoard."""
+        self.bar.close()
+        self.board.close()
+
+
+def save_png(path: Path, image: Tensor) -> None:
+    """Write a uint8 (3, H, W) image atomically."""
+    with atomic_write(path) as file:
+        Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(file, format="PNG")

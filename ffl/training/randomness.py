@@ -1,0 +1,37 @@
+"""All randomness of a run, derived from (seed, purpose, counters).
+
+Nothing is drawn from a generator that lives on between steps, so a run that was cut and resumed draws what the
+unbroken run would have drawn, whatever the number of loader threads.
+"""
+
+import numpy as np
+import torch
+
+# One stream per purpose, so that, say, the data order stays the same when a model draws more noise.
+WEIGHTS, ORDER, STEP, AUGMENTATION = range(4)
+
+
+def derive_seed(seed: int, purpose: int, *counters: int) -> int:
+    """A 63-bit seed for ``purpose`` at ``counters``; all arguments non-negative."""
+    state = np.random.SeedSequence([seed, purpose, *counters]).generate_state(1, np.uint64)
+    return int(state[0]) >> 1
+
+
+def seed_weights(seed: int) -> None:
+    """Before a model is built: equal seeds give equal initial weights."""
+    torch.manual_seed(derive_seed(seed, WEIGHTS))
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Before each training step: what dropout and noise draw depends on (seed, step) alone."""
+    torch.manual_seed(derive_seed(seed, STEP, step))
+
+
+def epoch_order(seed: int, epoch: int, num_images: int) -> np.ndarray:
+    """Order in which ``epoch`` visits the training images, int64 (num_images,)."""
+    return np.random.default_rng(derive_seed(seed, ORDER, epoch)).permutation(num_images)
+
+
+def augmentation_seed(seed: int, epoch: int) -> int:
+    """Seed of an epoch's augmentation; data sets combine it with each image's index."""
+    return derive_seed(seed, AUGMENTATION, epoch)

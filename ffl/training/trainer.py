@@ -1,0 +1,253 @@
+"""The training loop: one linear pass over steps, for every model.
+
+A step is: one batch, ``prepare`` once, then each phase's losses, backward and update. The loop owns device, randomness,
+learning rate, logging and checkpoints; models know nothing of them.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ffl.errors import UserError
+from ffl.images import from_uint8
+from ffl.model import Batch, Model, Phase
+from ffl.training.checkpoint import load_checkpoint, load_model_state, model_state, save_checkpoint
+from ffl.training.config import TrainerConfig
+from ffl.training.gradients import gradient_shares
+from ffl.training.loader import Images, Loader
+from ffl.training.logger import Logger
+from ffl.training.randomness import seed_step
+from ffl.training.run_directory import RunDirectory
+
+GRID_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: what the summary prints."""
+
+    step: int
+    images: int
+    seconds: float
+    losses: dict[str, float]
+    gradient_share: dict[str, float]
+    best_error: float | None
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> Batch:
+    """Move a data set's batch to the device; uint8 images cross as bytes and become float in [-1, 1] there."""
+    moved: Batch = {}
+    for key, value in batch.items():
+        if isinstance(value, Tensor):
+            value = value.to(device, non_blocking=True)
+            if value.dtype == torch.uint8:
+                value = from_uint8(value)
+        moved[key] = value
+    return moved
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that ``trainer.device`` or ``device`` names; "auto" prefers a GPU."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: this machine has no usable CUDA device; use device=cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+class Trainer:
+    """Trains a model into a run directory.
+
+    Args:
+        model: with initial weights.
+        loader: training batches.
+        validation: images that choose ``best.pt``, or None: then best is last.
+        config: the ``trainer`` section.
+        run: where everything is written.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        loader: Loader,
+        validation: Images | None,
+        config: TrainerConfig,
+        run: RunDirectory,
+        seed: int,
+    ) -> None:
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        self.device = choose_device(config.device)
+        self.model = model.to(self.device)
+        self.loader = loader
+        self.validation = validation
+        self.config = config
+        self.run = run
+        self.seed = seed
+        self.phases = model.phases()
+        self.optimizers = make_optimizers(self.phases)
+        self.total_steps = (
+            config.steps if config.steps is not None else config.epochs * loader.steps_per_epoch
+        )
+        self.start = 0
+        self.best_error: float | None = None
+
+    def resume(self) -> None:
+        """Continue from ``checkpoints/last.pt`` where there is one."""
+        if not self.run.last.is_file():
+            return
+        state = load_checkpoint(self.run.last)
+        load_model_state(self.model, state["model"], self.run.last)
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.start, self.best_error = state["step"], state["best_error"]
+        self.run.rewind_log(self.start)
+
+    def fit(self) -> Outcome:
+        """Run the remaining steps.
+
+        Raises:
+            UserError: if a loss becomes infinite or NaN.
+        """
+        config, began = self.config, time.perf_counter()
+        logger = Logger(self.run, self.start, self.total_steps, self.loader.batch_size, config.log_every)
+        self.model.train()
+        for step, batch in self.loader.batches(self.start, self.total_steps):
+            done = step + 1
+            seed_step(self.seed, step)
+            lr_factor = self._set_learning_rate(step)
+            reports = done % config.log_every == 0 or done == self.total_steps
+            terms, shares = self._update(to_device(batch, self.device), step, measure=reports)
+            self.model.finish_step(done * self.loader.batch_size, self.loader.batch_size)
+            logger.step(done, terms)
+            saves = done % config.checkpoint_every == 0 or done == self.total_steps
+            if reports or saves:  # a checkpoint is only written after its losses were seen to be finite
+                logger.report(shares, lr_factor * self.phases[0].lr)
+            if done % config.image_every == 0 or done == self.total_steps:
+                self._show_samples(logger, done)
+            if saves:
+                self._save(logger, done)
+        logger.close()
+        return Outcome(
+            step=self.total_steps,
+            images=self.total_steps * self.loader.batch_size,
+            seconds=time.perf_counter() - began,
+            losses=logger.latest,
+            gradient_share=logger.latest_shares,
+            best_error=self.best_error,
+        )
+
+    def _update(self, batch: Batch, step: int, measure: bool) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """One iteration: every due phase once. Returns its losses, and the gradient shares if measured."""
+        all_terms: dict[str, Tensor] = {}
+        all_shares: dict[str, float] = {}
+        batch = self.model.prepare(batch)
+        for phase in self.phases:
+            if step % phase.interval:
+                continue
+            optimizer = self.optimizers[phase.optimizer]
+            with only_trainable(self.model, optimizer):
+                terms = self.model.losses(batch, phase.name)
+                if measure:
+                    shares = gradient_shares(terms, batch.get("fake"))
+                    all_shares |= {f"{phase.name}/{name}": share for name, share in shares.items()}
+                optimizer.zero_grad(set_to_none=True)
+                sum(terms.values(), torch.zeros((), device=self.device)).backward()
+                optimizer.step()
+            all_terms |= {f"{phase.name}/{name}": term for name, term in terms.items()}
+        return all_terms, all_shares
+
+    def _set_learning_rate(self, step: int) -> float:
+        """Constant, then linear to zero over the last ``lr_decay_epochs``, changed once an epoch as pix2pix does."""
+        epoch = step // self.loader.steps_per_epoch
+        decay = self.config.lr_decay_epochs
+        factor = 1.0 - max(0, epoch + 1 - (self.config.epochs - decay)) / (decay + 1)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+        return factor
+
+    def _save(self, logger: Logger, step: int) -> None:
+        error = self._validation_error()
+        improved = error is None or self.best_error is None or error < self.best_error
+        if error is not None:
+            logger.error(step, error)
+            self.best_error = min(error, self.best_error) if self.best_error is not None else error
+        state = {
+            "step": step,
+            "best_error": self.best_error,
+            "model": model_state(self.model),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+        }
+        if improved:  # first, so that best_error in last.pt is never that of a file not yet written
+            save_checkpoint(self.run.best, {"step": step, "model": state["model"], "validation_error": error})
+        save_checkpoint(self.run.last, state)
+
+    @torch.no_grad()
+    def _validation_error(self) -> float | None:
+        """Mean squared error of generated against held-out images, in [-1, 1] units; None without a target."""
+        count = min(self.config.val_images, len(self.validation)) if self.validation is not None else 0
+        if not count or self.model.tasks[0] == "synthesis":
+            return None
+        total = 0.0
+        with evaluating(self.model):
+            for first in range(0, count, self.loader.batch_size):
+                batch = self._validation_batch(first, min(first + self.loader.batch_size, count))
+                fake = self.model.generate(batch, self.model.tasks[0], self.seed)
+                total += (fake - batch["image"]).double().square().mean((1, 2, 3)).sum().item()
+        return total / count
+
+    def _validation_batch(self, first: int, last: int) -> Batch:
+        assert self.validation is not None
+        return to_device(self.validation.batch(np.arange(first, last), None), self.device)
+
+    @torch.no_grad()
+    def _show_samples(self, logger: Logger, step: int) -> None:
+        images = self.validation if self.validation is not None else self.loader.dataset
+        batch = to_device(images.batch(np.arange(min(GRID_IMAGES, len(images))), None), self.device)
+        with evaluating(self.model):
+            task = self.model.tasks[0]
+            fake = self.model.generate(batch, task, self.seed)
+        logger.images(step, None if task == "synthesis" else batch["image"], fake)
+
+
+def make_optimizers(phases: list[Phase]) -> dict[str, torch.optim.Adam]:
+    """One Adam per optimiser name; the fused implementation is the same arithmetic in fewer passes over memory."""
+    optimizers: dict[str, torch.optim.Adam] = {}
+    for phase in phases:
+        if phase.optimizer not in optimizers:
+            groups = [{"params": list(phase.parameters), "initial_lr": phase.lr}]
+            optimizers[phase.optimizer] = torch.optim.Adam(
+                groups, lr=phase.lr, betas=phase.betas, eps=phase.eps, fused=True
+            )
+    return optimizers
+
+
+@contextlib.contextmanager
+def only_trainable(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Let gradients flow into one phase's parameters alone: another phase's are constants meanwhile."""
+    own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
+    for parameter in others:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in others:
+            parameter.requires_grad_(True)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, the former mode after."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

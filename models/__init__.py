@@ -1,0 +1,18 @@
+"""The paper's methods by name: the one way from a config's ``model`` section to a model."""
+
+from typing import Any
+
+from ffl.model import Model
+from ffl.objective import Objective
+from models.ae import VanillaAutoencoder
+from models.vae import VariationalAutoencoder
+
+MODELS: dict[str, type[Model]] = {
+    "ae": VanillaAutoencoder,
+    "vae": VariationalAutoencoder,
+}
+
+
+def build_model(name: str, image_size: tuple[int, int], objective: Objective, **arguments: Any) -> Model:
+    """A model with fresh weights, drawn from torch's global generator."""
+    return MODELS[name](image_size=image_size, objective=objective, **arguments)  # type: ignore[call-arg]

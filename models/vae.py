@@ -1,0 +1,145 @@
+"""Convolutional variational autoencoder (Kingma and Welling, 2014) as in Appendix B.1.
+
+No code of it has been published. Where the text leaves something open, this file decides:
+
+- "After an input layer the number of feature channels is 64": the input layer is the first of the stride-2 blocks,
+  since four blocks bring 64x64 to 4x4 and every convolution has stride 2. Channels at 64x64: 64, 128, 256, 512.
+- Batch normalisation follows every convolution except the last.
+- The weight of the KL term is not printed. With ``kl_weight=1`` the loss is the evidence lower bound of a Gaussian
+  decoder of unit variance, scaled so that its reconstruction term is the mean squared error: MSE + 2 KL / (C H W).
+- Reconstructions at evaluation use the mean of the posterior, not a sample.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ffl.errors import UserError
+from ffl.model import Batch, Model, Phase, Task, init_normal, latent_noise
+from ffl.objective import Objective
+
+BOTTOM = 4  # height and width of the innermost feature map
+
+
+def block_channels(image_size: int, base: int = 64, largest: int = 512) -> list[int]:
+    """Channels after each encoder block: doubled from ``base``, at most ``largest``, until the map is 4x4."""
+    num_blocks = int(math.log2(image_size // BOTTOM))
+    return [min(base * 2**i, largest) for i in range(num_blocks)]
+
+
+class Encoder(nn.Module):
+    """Convolutions (4x4, stride 2, padding 1) down to 4x4, then two linear layers for the posterior's μ and log σ²."""
+
+    def __init__(self, channels: list[int], latent_dim: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in zip([3, *channels[:-1]], channels, strict=True):
+            layers += [
+                nn.Conv2d(before, after, 4, 2, 1),
+                nn.BatchNorm2d(after),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+        self.blocks = nn.Sequential(*layers)
+        num_features = channels[-1] * BOTTOM * BOTTOM
+        self.mean = nn.Linear(num_features, latent_dim)
+        self.log_variance = nn.Linear(num_features, latent_dim)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) in [-1, 1] to μ and log σ², each (N, latent_dim)."""
+        features = self.blocks(images).flatten(1)
+        return self.mean(features), self.log_variance(features)
+
+
+class Decoder(nn.Module):
+    """The encoder inverted: a linear layer, then transposed convolutions (4x4, stride 2, padding 1) and Tanh."""
+
+    def __init__(self, channels: list[int], latent_dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(latent_dim, channels[-1] * BOTTOM * BOTTOM)
+        layers: list[nn.Module] = []
+        for before, after in zip(channels[:0:-1], channels[-2::-1], strict=True):
+            layers += [
+                nn.ConvTranspose2d(before, after, 4, 2, 1),
+                nn.BatchNorm2d(after),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+        self.blocks = nn.Sequential(*layers, nn.ConvTranspose2d(channels[0], 3, 4, 2, 1), nn.Tanh())
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """(N, latent_dim) to images (N, 3, H, W) in [-1, 1]."""
+        return self.blocks(self.linear(latent).unflatten(1, (-1, BOTTOM, BOTTOM)))
+
+
+class VariationalAutoencoder(Model):
+    """The autoencoder of Tables 2, 3 and 7: reconstruction, and synthesis from the standard normal prior.
+
+    Args:
+        image_size: (H, W), equal, a power of two from 16 up.
+        objective: extra terms, built from ``configs/loss``.
+        latent_dim: size of the latent vector.
+        mse_weight: of the reconstruction term; 0 leaves it out.
+        kl_weight: of the KL divergence (Eq. 10 of Kingma and Welling) relative to the evidence lower bound.
+        lr: learning rate of Adam.
+        betas: of Adam.
+    """
+
+    tasks = ("reconstruction", "synthesis")
+
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        objective: Objective,
+        latent_dim: int = 256,
+        mse_weight: float = 1.0,
+        kl_weight: float = 1.0,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
+        super().__init__()
+        height, width = image_size
+        if height != width or height < 16 or height & (height - 1):
+            raise UserError(
+                f"dataset.image_size={height}x{width}: the VAE takes square images, a power of two from 16 up"
+            )
+        channels = block_channels(height)
+        self.encoder = Encoder(channels, latent_dim)
+        self.decoder = Decoder(channels, latent_dim)
+        init_normal(self.encoder)
+        init_normal(self.decoder)
+        self.objective = objective
+        self.latent_dim = latent_dim
+        self.mse_weight = mse_weight
+        self.kl_weight = kl_weight
+        self.lr = lr
+        self.betas = betas
+
+    def phases(self) -> list[Phase]:
+        parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
+        return [Phase("generator", parameters, self.lr, self.betas)]
+
+    def prepare(self, batch: Batch) -> Batch:
+        mean, log_variance = self.encoder(batch["image"])
+        latent = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)  # the reparameterisation trick
+        return {**batch, "fake": self.decoder(latent), "mean": mean, "log_variance": log_variance}
+
+    def losses(self, batch: Batch, phase: str) -> dict[str, Tensor]:
+        real, fake = batch["image"], batch["fake"]
+        own = {"mse": self.mse_weight * F.mse_loss(fake, real)} if self.mse_weight else {}
+        if self.kl_weight:
+            kl = kl_divergence(batch["mean"], batch["log_variance"]).mean()
+            own["kl"] = self.kl_weight * 2 * kl / real[0].numel()
+        return self.objective(fake, real, own)
+
+    @torch.no_grad()
+    def generate(self, batch: Batch, task: Task, seed: int) -> Tensor:
+        if task == "synthesis":
+            return self.decoder(latent_noise(batch["index"], seed, (self.latent_dim,)))
+        mean, _ = self.encoder(batch["image"])
+        return self.decoder(mean)
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(μ, σ²) ‖ N(0, 1)) summed over latent dimensions: (N, D), (N, D) to (N,)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)

@@ -1,0 +1,69 @@
+"""Mistakes in a config are named before anything is built."""
+
+from typing import Literal
+
+import pytest
+
+from ffl.errors import UserError
+from ffl.training.config import TrainerConfig, check_section, difference, matches
+
+
+def _build(
+    size: int, kind: Literal["a", "b"] = "a", rate: float = 0.1, betas: tuple[float, float] = (0.0, 0.9)
+) -> None:
+    """Stands for a class that a section builds."""
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"size": 3, "knd": "a"},
+            "unknown key model.knd: did you mean model.kind? allowed: model.betas, model.kind",
+        ),
+        ({"size": "three"}, "model.size=three: expected an integer"),
+        ({"size": True}, "model.size=True: expected an integer"),
+        ({"size": 3, "kind": "c"}, "model.kind=c: expected one of a, b"),
+        ({"size": 3, "betas": [0.5]}, "model.betas=[0.5]: expected a list of 2 (a number, a number)"),
+        ({}, "model.size is missing: expected an integer"),
+    ],
+)
+def test_error_names_key_value_and_allowed(values: dict, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        check_section("model", values, _build, provided=set())
+    assert message in str(error.value)
+
+
+def test_valid_section_passes_and_provided_arguments_are_not_keys() -> None:
+    check_section("model", {"size": 3, "rate": 1}, _build, provided=set())
+    with pytest.raises(UserError, match="unknown key model.size"):
+        check_section("model", {"size": 3}, _build, provided={"size"})
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "expected"),
+    [
+        (1, float, True),
+        (True, float, False),
+        (None, int | None, True),
+        ([1, 2], list[int], True),
+        (["a"], list[int], False),
+    ],
+)
+def test_matches(value: object, hint: object, expected: bool) -> None:
+    assert matches(value, hint) is expected
+
+
+@pytest.mark.parametrize(
+    "values", [{"batch_size": 0}, {"steps": 0}, {"lr_decay_epochs": 9}, {"val_images": -1}]
+)
+def test_impossible_trainer_settings(values: dict) -> None:
+    with pytest.raises(UserError, match=f"trainer.{next(iter(values))}="):
+        TrainerConfig(**{"epochs": 2, "batch_size": 4, **values})
+
+
+def test_difference_ignores_what_does_not_change_the_weights() -> None:
+    old = {"seed": 0, "data_root": "a", "loss": {"alpha": 1.0}, "trainer": {"log_every": 1}}
+    new = {"seed": 0, "data_root": "b", "loss": {"alpha": 2.0}, "trainer": {"log_every": 9}}
+    assert difference(old, new) == ["loss.alpha: 1.0 -> 2.0"]
+    assert difference({"seed": 0}, {"seed": 1}) == ["seed: 0 -> 1"]

@@ -1,0 +1,88 @@
+"""Run directories: unique, found again by the same command, and refused to another configuration."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from ffl.errors import UserError
+from ffl.training.run_directory import RunDirectory, find_run, run_name
+
+
+def _config(root: Path, **changes: object) -> dict:
+    config = {
+        "seed": 0,
+        "name": None,
+        "resume": None,
+        "output_root": str(root),
+        "model": {"name": "ae"},
+        "dataset": {"name": "photos"},
+        "loss": {"ffl": False, "alpha": 1.0},
+    }
+    return {**config, **changes}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "ffl", "name"),
+    [
+        ([], False, "ae-photos"),
+        (["loss.ffl=true"], True, "ae-photos-ffl"),
+        (["loss.ffl=true", "loss.alpha=0.5", "seed=3"], True, "ae-photos-ffl-alpha0.5-seed3"),
+        (["data_root=/somewhere/else", "trainer.device=cpu"], False, "ae-photos"),
+        (["trainer.steps=20"], False, "ae-photos-steps20"),
+    ],
+)
+def test_names_say_what_differs(tmp_path: Path, overrides: list[str], ffl: bool, name: str) -> None:
+    config = _config(tmp_path, loss={"ffl": ffl, "alpha": 1.0})
+    assert run_name(config, overrides) == name
+
+
+def _create(root: Path) -> str:
+    return RunDirectory.create(root, "run", _config(root)).path.name
+
+
+def test_directories_are_unique_even_when_made_at_the_same_time(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        names = pool.map(_create, [tmp_path] * 8)
+    assert sorted(names) == sorted(["run", *(f"run-{i}" for i in range(2, 9))])
+
+
+def test_resume_auto_finds_the_newest_run_of_the_same_configuration(tmp_path: Path) -> None:
+    config = _config(tmp_path, resume="auto")
+    assert find_run(config, []) is None
+    for _ in range(11):
+        newest = RunDirectory.create(tmp_path, "ae-photos", config)
+    found = find_run({**config, "data_root": "elsewhere"}, [])
+    assert found is not None
+    assert found.path == newest.path
+    assert newest.path.name == "ae-photos-11"
+
+
+def test_resume_refuses_a_changed_configuration_and_shows_the_difference(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, "ae-photos", _config(tmp_path))
+    for resume in ("auto", str(run.path)):
+        with pytest.raises(UserError, match=r"another configuration: loss.alpha: 1.0 -> 2.0; seed: 0 -> 1"):
+            find_run(_config(tmp_path, resume=resume, seed=1, loss={"ffl": False, "alpha": 2.0}), [])
+
+
+def test_resume_from_what_is_not_a_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a run directory"):
+        find_run(_config(tmp_path, resume=str(tmp_path)), [])
+
+
+def test_two_processes_cannot_train_into_one_directory(tmp_path: Path) -> None:
+    first = RunDirectory.create(tmp_path, "run", _config(tmp_path))
+    first.lock()
+    with pytest.raises(UserError, match="another process is training"):
+        RunDirectory(first.path).lock()
+
+
+def test_rewinding_the_log_drops_later_and_broken_lines(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, "run", _config(tmp_path))
+    for step in (10, 20, 30):
+        run.append_log({"step": step})
+    with run.log.open("a") as file:
+        file.write('{"step": 4')
+    run.rewind_log(20)
+    assert [json.loads(line)["step"] for line in run.log.read_text().splitlines()] == [10, 20]

@@ -1,0 +1,121 @@
+"""Train a model with or without the focal frequency loss: python train.py [group=choice] [key=value] ..., see --help."""
+
+from pathlib import Path
+
+from datasets import DATASETS, NoSplit, build_dataset
+from ffl.errors import UserError
+from ffl.objective import Objective
+from ffl.training.config import TrainerConfig, check_section
+from ffl.training.loader import Loader
+from ffl.training.program import Config, run_program
+from ffl.training.randomness import seed_weights
+from ffl.training.run_directory import RunDirectory, find_run, run_name
+from ffl.training.trainer import Outcome, Trainer
+from models import MODELS, build_model
+
+SECTIONS = {"model", "dataset", "loss", "trainer", "recipe"}
+
+
+def check_program(
+    seed: int,
+    data_root: str,
+    cache_dir: str,
+    output_root: str,
+    name: str | int | None = None,
+    resume: str | None = None,
+) -> None:
+    """The top-level keys of configs/train.yaml, with their types."""
+    if seed < 0:
+        raise UserError(f"seed={seed}: must not be negative")
+
+
+def check(config: Config) -> None:
+    """Find every mistake in a config before any data is read.
+
+    Raises:
+        UserError: naming the key, the value and what is allowed.
+    """
+    top = {key: value for key, value in config.items() if key not in SECTIONS}
+    check_section("", top, check_program, provided=set())
+    check_program(**top)
+    for section, registry in (("model", MODELS), ("dataset", DATASETS)):
+        chosen = dict(config[section])
+        if (name := chosen.pop("name", None)) not in registry:
+            raise UserError(f"{section}.name={name}: expected one of {', '.join(sorted(registry))}")
+        check_section(
+            section,
+            chosen,
+            registry[name],
+            provided={"image_size", "objective"} if section == "model" else PROVIDED,
+        )
+    check_section("loss", config["loss"], Objective, provided=set())
+    check_section("trainer", config["trainer"], TrainerConfig, provided=set())
+    TrainerConfig(**config["trainer"])
+
+
+PROVIDED = {"split", "data_root", "cache_dir"}  # arguments of a data set that the program supplies
+
+
+def train(config: Config, overrides: list[str]) -> RunDirectory:
+    """Train one run, or finish one that was cut.
+
+    Args:
+        config: the resolved configuration of configs/train.yaml.
+        overrides: the command line it came from, for the run's name.
+    Returns:
+        The run's directory.
+    """
+    check(config)
+    run = find_run(config, overrides)
+    objective = Objective(
+        **config["loss"]
+    )  # before the seed: whether a loss is on must not change the initial weights
+    folders = {"data_root": Path(config["data_root"]), "cache_dir": Path(config["cache_dir"])}
+    dataset = build_dataset(split="train", **folders, **config["dataset"])
+    try:
+        validation = build_dataset(split="val", **folders, **config["dataset"])
+    except NoSplit:  # the paper's data sets have none: best.pt is then last.pt
+        validation = None
+    trainer_config = TrainerConfig(**config["trainer"])
+    loader = Loader(dataset, trainer_config.batch_size, config["seed"])
+    seed_weights(config["seed"])
+    model = build_model(**config["model"], image_size=dataset.image_size, objective=objective)
+    if run is None:
+        run = RunDirectory.create(Path(config["output_root"]), run_name(config, overrides), config)
+    run.lock()
+    trainer = Trainer(model, loader, validation, trainer_config, run, config["seed"])
+    trainer.resume()
+    if trainer.start >= trainer.total_steps:
+        print(f"{run.path} is finished already ({trainer.start} steps)")
+    else:
+        if trainer.start:
+            print(f"resuming {run.path} at step {trainer.start} of {trainer.total_steps}")
+        print_summary(run, trainer.fit())
+    print(f"evaluate with       python evaluate.py run={run.path}")
+    return run
+
+
+def print_summary(run: RunDirectory, outcome: Outcome) -> None:
+    """Where everything is, and how the run ended."""
+    print(f"\ntrained {outcome.step} steps, {outcome.images} images, in {outcome.seconds:.0f} s")
+    for name, value in outcome.losses.items():
+        share = outcome.gradient_share.get(name)
+        print(
+            f"  {name:<28} {value:.5g}"
+            + (f"   {share:.1%} of the gradient at the output" if share is not None else "")
+        )
+    if outcome.best_error is not None:
+        print(f"  {'best validation MSE':<28} {outcome.best_error:.5g}")
+    print(f"run directory       {run.path}")
+    print(f"checkpoints         {run.last}, {run.best.name}")
+    print(f"samples             {run.samples}")
+    print(f"curves              tensorboard --logdir {run.path.parent}")
+
+
+def task(config: Config, overrides: list[str]) -> None:
+    """One job of the command line."""
+    train(config, overrides)
+
+
+if __name__ == "__main__":
+    run_program("train", task, check)
