@@ -31,9 +31,12 @@ def _git(*arguments: str) -> str | None:
 
 @cache
 def code_version() -> dict[str, Any]:
-    """``commit`` and whether the tree had uncommitted changes (``dirty``); None outside a git checkout."""
+    """``commit`` and whether the tree had uncommitted changes (``dirty``); None outside a git checkout.
+
+    Files under results/ don't count: they are made by runs, not run.
+    """
     commit = _git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(_git("status", "--porcelain")) if commit else None}
+    return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--", ":/", ":!/results")) if commit else None}
 
 
 def _processor() -> str:

@@ -19,6 +19,7 @@ from evaluate import load_model
 from ffl.errors import UserError
 from ffl.images import to_uint8
 from ffl.spectrum import log_spectrum
+from ffl.training.program import user_errors
 from ffl.training.run_directory import RunDirectory
 from ffl.training.trainer import to_device
 
@@ -100,7 +101,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with user_errors():
         main()
-    except UserError as error:
-        sys.exit(f"error: {error}")

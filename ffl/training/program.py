@@ -1,9 +1,10 @@
 """Turns a Hydra config and a task into a command-line program with one-line errors."""
 
+import contextlib
 import itertools
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ffl.errors import UserError
 from ffl.training.config import flatten, unknown_key
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "configs"
 
 Config = dict[str, Any]
@@ -49,7 +51,9 @@ def _readable(error: Exception, allowed: Config) -> UserError:
     """One line from Hydra's several, naming key, value and what is allowed."""
     text = f"{error}\n{error.__cause__ or ''}"
     if match := re.search(r"Could not override '([^']+)'", text):
-        return unknown_key(match[1], list(flatten(allowed)))
+        section = match[1].rpartition(".")[0]
+        siblings = [key for key in flatten(allowed) if key.rpartition(".")[0] == section]
+        return unknown_key(match[1], siblings or list(allowed))
     if match := re.search(
         r"In '[^']*': Could not find '([^']+)'\s*Available options in '([^']+)':\s*(.*)", text, re.DOTALL
     ):
@@ -101,26 +105,27 @@ def run_program(
     informs_only = any(
         re.match(r"-(h|-help|c|-cfg|-info|-hydra-help|-version)", argument) for argument in arguments
     )
-    try:
+    with user_errors():
         if not informs_only:
             for overrides in jobs(arguments):
                 check(compose(program, [item for item in overrides if not item.startswith("hydra")]))
-    except UserError as error:
-        _fail(error)
 
     @hydra.main(config_path=str(CONFIG_DIR), config_name=program, version_base="1.3")
     def main(config: DictConfig) -> None:
-        try:
+        with user_errors():
             task(_plain(config), list(HydraConfig.get().overrides.task))
-        except UserError as error:
-            _fail(error)
-        except KeyboardInterrupt:
-            print("\nstopped; the same command with resume=auto continues a training run", file=sys.stderr)
-            sys.exit(130)
 
     main()
 
 
-def _fail(error: UserError) -> None:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(EXIT_USER_ERROR)
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Around a program: what a user can put right ends it with one line and status 2, Ctrl-C with status 130."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command with resume=auto continues a training run", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,369 @@
+import errno
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_files import DiesInWorker, Logged, WithLabels, encoded, fill, noise
+from PIL import Image
+
+from datasets import build, cache
+from datasets.cache import Item, check_blocks, open_cache, read_footer
+from datasets.decoding import ResizeCrop
+from ffl.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+DECODER = ResizeCrop(8)
+
+
+def items(names: list[str]) -> list[Item]:
+    return [Item((name,)) for name in names]
+
+
+def plain_loop(folder: Path, names: list[str]) -> np.ndarray:
+    return np.stack([DECODER((folder / name).read_bytes())["image"] for name in names])
+
+
+def caches(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.cache"))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> tuple[Path, list[str]]:
+    return tmp_path / "images", fill(tmp_path / "images", 30)
+
+
+@pytest.fixture
+def in_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use worker processes from the second image on."""
+    monkeypatch.setattr(build, "WORTH_WORKERS", 0.0)
+    monkeypatch.setattr(build, "TRIAL_SECONDS", 1e-9)
+    monkeypatch.setattr(build, "CHUNK", 4)
+
+
+def test_cache_holds_what_a_plain_loop_decodes(tmp_path: Path, images: tuple[Path, list[str]]) -> None:
+    folder, names = images
+    first = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
+    assert np.array_equal(first.arrays["image"], plain_loop(folder, names))
+    assert first.rows.tolist() == list(range(30))
+    again = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
+    assert np.array_equal(again.arrays["image"], first.arrays["image"])
+    assert again.digest == first.digest
+    assert len(caches(tmp_path / "c")) == 1
+
+
+def test_workers_build_the_same_file(tmp_path: Path, images: tuple[Path, list[str]], in_workers: None) -> None:
+    folder, names = images
+    log = tmp_path / "log"
+    decoder = Logged(8, log=str(log))
+    parallel = open_cache(tmp_path / "c", "x", folder, items(names), decoder, workers=2)
+    assert np.array_equal(parallel.arrays["image"], plain_loop(folder, names))
+    pids = log.read_text().split()
+    assert len(pids) == 30
+    assert len(set(pids) - {str(os.getpid())}) >= 1
+    bytes_of_parallel = caches(tmp_path / "c")[0].read_bytes()
+    open_cache(tmp_path / "d", "x", folder, items(names), decoder, workers=1)
+    assert caches(tmp_path / "d")[0].read_bytes() == bytes_of_parallel
+
+
+def test_later_runs_decode_nothing(tmp_path: Path, images: tuple[Path, list[str]]) -> None:
+    folder, names = images
+    decoder = Logged(8, log=str(tmp_path / "log"))
+    for _ in range(3):
+        open_cache(tmp_path / "c", "x", folder, items(names), decoder)
+    assert len((tmp_path / "log").read_text().split()) == 30
+
+
+def test_changed_files_and_options_make_another_cache(tmp_path: Path, images: tuple[Path, list[str]]) -> None:
+    folder, names = images
+    before = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
+    noise(12, 10, seed=99).save(folder / names[3])
+    after = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
+    assert np.array_equal(after.arrays["image"], plain_loop(folder, names))
+    assert after.digest != before.digest
+    assert open_cache(tmp_path / "c", "x", folder, items(names), ResizeCrop(9)).arrays["image"].shape[2] == 9
+    assert len(open_cache(tmp_path / "c", "x", folder, items(names[1:]), DECODER).rows) == 29
+    assert len(caches(tmp_path / "c")) == 4
+
+
+def test_digest_is_of_content_and_cache_survives_a_move(tmp_path: Path, images: tuple[Path, list[str]]) -> None:
+    folder, names = images
+    first = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
+    shutil.copytree(folder, tmp_path / "moved")  # keeps times of modification
+    decoder = DECODER
+    moved = open_cache(tmp_path / "c", "x", tmp_path / "moved", items(names), decoder)
+    assert moved.path == first.path
+    os.utime(folder / names[0], (1, 1))
+    touched = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
+    assert touched.path != first.path
+    assert touched.digest == first.digest
+
+
+def damage(path: Path, how: str) -> None:
+    data = bytearray(path.read_bytes())
+    positions = {"data": 5000, "start": 0, "footer": len(data) - 100, "checksum": len(data) - 40, "end": len(data) - 1}
+    if how in positions:
+        data[positions[how]] ^= 1
+    elif how == "truncated":
+        del data[-1000:]
+    elif how == "half":
+        del data[len(data) // 2 :]
+    elif how == "longer":
+        data += b"x"
+    elif how == "zeros":
+        data[:] = bytes(len(data))
+    path.write_bytes(b"" if how == "empty" else data)
+
+
+@pytest.mark.parametrize(
+    "how", ["data", "start", "footer", "checksum", "end", "truncated", "half", "longer", "zeros", "empty"]
+)
+def test_damaged_cache_is_noticed_and_rebuilt(
+    tmp_path: Path, images: tuple[Path, list[str]], how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, names = images
+    path = open_cache(tmp_path / "c", "x", folder, items(names), DECODER).path
+    intact = path.read_bytes()
+    damage(path, how)
+    assert path.read_bytes() != intact
+    rebuilt = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
+    assert "damaged" in caplog.text
+    assert np.array_equal(rebuilt.arrays["image"], plain_loop(folder, names))
+    assert path.read_bytes() == intact
+
+
+def test_sampled_check_covers_first_and_last_block(
+    tmp_path: Path, images: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "BLOCK", 512)
+    folder, names = images
+    path = open_cache(tmp_path / "c", "x", folder, items(names), DECODER).path
+    footer = read_footer(path, cache.cache_key(folder, items(names), DECODER))
+    blocks = len(footer["blocks"])
+    assert blocks == -(-footer["data_end"] // 512) > 10
+    for number in (0, blocks - 1):
+        data = bytearray(path.read_bytes())
+        data[number * 512 + 20] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(cache.Damaged, match=f"block {number} of {blocks}"):
+            check_blocks(path, footer, 3 * 512)
+        data[number * 512 + 20] ^= 1
+        path.write_bytes(data)
+    check_blocks(path, footer, 3 * 512)
+    check_blocks(path, footer, None)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_undecodable_image_is_named(
+    tmp_path: Path, images: tuple[Path, list[str]], workers: int, in_workers: None
+) -> None:
+    folder, names = images
+    (folder / names[17]).write_bytes(encoded(noise(40, 40), "jpeg")[:-300])
+    with pytest.raises(UserError, match=rf"{names[17]}: cannot be decoded \(.*truncated.*on_error=skip"):
+        open_cache(tmp_path / "c", "x", folder, items(names), DECODER, workers=workers)
+    assert caches(tmp_path / "c") == []
+    assert list((tmp_path / "c").glob("*.partial")) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_undecodable_images_can_be_skipped(
+    tmp_path: Path,
+    images: tuple[Path, list[str]],
+    workers: int,
+    caplog: pytest.LogCaptureFixture,
+    in_workers: None,
+) -> None:
+    folder, names = images
+    for bad in (0, 17):
+        (folder / names[bad]).write_bytes(b"no image")
+    made = open_cache(tmp_path / "c", "x", folder, items(names), DECODER, on_error="skip", workers=workers)
+    good = [number for number in range(30) if number not in (0, 17)]
+    assert made.rows.tolist() == good
+    assert [index for index, _ in made.problems] == [0, 17]
+    assert np.array_equal(made.arrays["image"][made.rows], plain_loop(folder, [names[i] for i in good]))
+    assert f"2 of 30 images skipped, such as {names[0]}" in caplog.text
+    # A cache with gaps is still an error to those who want none.
+    with pytest.raises(UserError, match=names[0]):
+        open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
+
+
+def test_nothing_left_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match="none of the 1 images"):
+        open_cache(tmp_path / "c", "x", tmp_path, items(["a.png"]), DECODER, on_error="skip")
+
+
+def test_absent_file_and_wrong_option_are_user_errors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.png: cannot be read"):
+        open_cache(tmp_path / "c", "x", tmp_path, items(["a.png"]), DECODER)
+    with pytest.raises(UserError, match="on_error='ignore'"):
+        open_cache(tmp_path / "c", "x", tmp_path, items(["a.png"]), DECODER, on_error="ignore")
+
+
+def test_unwritable_folder_and_full_disk_are_user_errors(
+    tmp_path: Path, images: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, names = images
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write the image cache .*set cache_dir"):
+        open_cache(tmp_path / "file" / "c", "x", folder, items(names), DECODER)
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match="No space left"):
+        open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
+    assert list((tmp_path / "c").glob("*.partial")) == []
+
+
+def test_dead_workers_are_replaced_by_this_process(
+    tmp_path: Path, images: tuple[Path, list[str]], in_workers: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, names = images
+    made = open_cache(tmp_path / "c", "x", folder, items(names), DiesInWorker(8), workers=2)
+    assert "ended early" in caplog.text
+    assert np.array_equal(made.arrays["image"], plain_loop(folder, names))
+
+
+def test_arrays_of_several_types(tmp_path: Path) -> None:
+    files = []
+    for number in range(3):
+        noise(8, 8, seed=number).save(tmp_path / f"{number}.png")
+        label = np.full((8, 8), 300 * number + 1, dtype=np.uint16)
+        Image.fromarray(label).save(tmp_path / f"{number}_label.png")
+        files.append(Item((f"{number}.png", f"{number}_label.png")))
+    made = open_cache(tmp_path / "c", "x", tmp_path, files, WithLabels(8))
+    assert {name: (array.dtype.name, array.shape) for name, array in made.arrays.items()} == {
+        "image": ("uint8", (3, 3, 8, 8)),
+        "label": ("uint16", (3, 8, 8)),
+        "instance": ("int32", (3, 8, 8)),
+    }
+    assert made.arrays["label"][:, 0, 0].tolist() == [1, 301, 601]
+    assert made.arrays["instance"][:, 7, 7].tolist() == [-1000, -301_000, -601_000]
+    # Every file of an item counts for the digest.
+    Image.fromarray(np.full((8, 8), 9, dtype=np.uint16)).save(tmp_path / "1_label.png")
+    assert open_cache(tmp_path / "c", "x", tmp_path, files, WithLabels(8)).digest != made.digest
+
+
+def test_large_caches_stay_on_disk(
+    tmp_path: Path, images: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, names = images
+    small = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
+    assert not isinstance(small.arrays["image"], np.memmap)
+    monkeypatch.setattr(cache, "IN_MEMORY_BYTES", 0)
+    mapped = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
+    assert isinstance(mapped.arrays["image"], np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        mapped.arrays["image"][0] = 0
+    assert np.array_equal(mapped.arrays["image"], small.arrays["image"])
+
+
+BUILD = """
+import logging, sys
+sys.path[:0] = [{root!r}, {tests!r}]
+from pathlib import Path
+from datasets import build
+from datasets.cache import Item, open_cache
+from image_files import Logged
+build.WORTH_WORKERS, build.TRIAL_SECONDS, build.CHUNK = 0.0, 0.05, 4
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    folder = Path({folder!r})
+    items = [Item((path.name,)) for path in sorted(folder.iterdir())]
+    made = open_cache(
+        Path({cache!r}), "x", folder, items, Logged(8, log={log!r}, seconds={seconds}), workers={workers}
+    )
+    print(made.digest)
+"""
+
+
+def start(tmp_path: Path, folder: Path, seconds: float, workers: int) -> subprocess.Popen[str]:
+    script = tmp_path / "build_cache.py"
+    script.write_text(
+        BUILD.format(
+            root=str(ROOT),
+            tests=str(ROOT / "tests" / "datasets"),
+            folder=str(folder),
+            cache=str(tmp_path / "c"),
+            log=str(tmp_path / "log"),
+            seconds=seconds,
+            workers=workers,
+        )
+    )
+    # A session of its own: all of its processes can be counted.
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until(condition: object, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def test_two_processes_decode_once(tmp_path: Path, images: tuple[Path, list[str]]) -> None:
+    folder, _ = images
+    both = [start(tmp_path, folder, seconds=0.05, workers=1) for _ in range(2)]
+    outputs = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0] != ""
+    assert len((tmp_path / "log").read_text().split()) == 30
+    assert sum("built" in errors for _, errors in outputs) == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_build_leaves_nothing_behind(tmp_path: Path, images: tuple[Path, list[str]], workers: int) -> None:
+    folder, names = images
+    log = tmp_path / "log"
+    process = start(tmp_path, folder, seconds=0.12, workers=workers)
+
+    def decoded_by_all() -> bool:
+        pids = log.read_text().split() if log.exists() else []
+        return len(set(pids)) >= (2 if workers > 1 else 1) and len(pids) >= 4
+
+    wait_until(decoded_by_all)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert caches(tmp_path / "c") == []
+    assert len(list((tmp_path / "c").glob("*.partial"))) == 1
+
+    def all_gone() -> bool:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    wait_until(all_gone, 20)
+    # The next start is not held up by the dead one's lock, and clears its remains.
+    decoder = Logged(8, log=str(log), seconds=0.12)
+    key = cache.cache_key(folder, items(names), decoder)
+    assert list((tmp_path / "c").glob(f"x-{key[:20]}.*.partial")) != []
+    made = open_cache(tmp_path / "c", "x", folder, items(names), decoder, workers=1)
+    assert np.array_equal(made.arrays["image"], plain_loop(folder, names))
+    assert list((tmp_path / "c").glob("*.partial")) == []
+
+
+def test_progress_and_result_are_logged(
+    tmp_path: Path, images: tuple[Path, list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    folder, names = images
+    open_cache(tmp_path / "c", "label", folder, items(names), DECODER)
+    assert "built" in caplog.text
+    assert "30 items" in caplog.text

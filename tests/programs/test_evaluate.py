@@ -1,0 +1,209 @@
+"""python evaluate.py on runs and on folders."""
+
+import json
+import math
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import evaluate
+import train
+from ffl.images import from_uint8
+from ffl.training.program import compose, run_program
+
+TINY = [
+    "dataset.image_size=16",
+    "dataset.train_images=32",
+    "dataset.val_images=8",
+    "dataset.test_images=20",
+    "trainer.batch_size=8",
+    "trainer.steps=4",
+    "trainer.val_images=8",
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a VAE and an autoencoder have been trained for a few steps."""
+    folder = tmp_path_factory.mktemp("finished")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        for model in ("vae", "ae"):
+            train.train(compose("train", [*TINY, f"model={model}", f"name={model}"]), [])
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def measure(*overrides: str) -> dict[str, float | None]:
+    records = evaluate.evaluate(compose("evaluate", list(overrides)))
+    return {record.metric: record.value for record in records}
+
+
+def test_train_time_and_evaluation_numbers_agree(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The validation error of training is the mean squared error that evaluation finds on the same images."""
+    monkeypatch.chdir(finished)
+    records = evaluate.evaluate(compose("evaluate", ["run=outputs/ae", "split=val", "metrics=[mse]", "protocol=rounded"]))
+    checkpoint = torch.load(finished / "outputs/ae/checkpoints/last.pt", weights_only=True)
+    in_grey_levels = checkpoint["best_error"] * 127.5**2
+    # Rounding the generated images to whole grey levels moves each error of some 50 levels by up to half a level.
+    assert records[0].value == pytest.approx(in_grey_levels, rel=2e-3)
+
+
+def test_metrics_json_has_flat_names_and_full_records(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished)
+    monkeypatch.setenv("FFL_WEIGHTS", str(finished / "no_weights"))
+    values = measure("run=outputs/ae")
+    stored = json.loads((finished / "outputs/ae/metrics.json").read_text())
+    for name in ("psnr", "ssim", "lfd", "spectrum_distance"):
+        assert stored[name] == values[name]
+        assert math.isfinite(stored[name])
+    assert stored["lpips"] is None
+    assert stored["fid"] is None
+    records = {record["metric"]: record for record in stored["records"]}
+    assert "scripts/download_weights.py alexnet" in records["lpips"]["missing"]
+    protocol, provenance = records["psnr"]["protocol"], records["psnr"]["provenance"]
+    assert (protocol["reference"], protocol["quantisation"], protocol["size"]) == ("photos test", "paper", [16, 16])
+    assert records["psnr"]["num_images"] == 20
+    assert (provenance["seed"], provenance["step"]) == (1112, 4)
+    assert len(provenance["checkpoint_sha256"]) == len(provenance["config_sha256"]) == 64
+    lines = (finished / "outputs/ae/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["metric"] for line in lines[-len(records) :]] == list(records)
+
+
+@pytest.mark.parametrize("task", ["reconstruction", "synthesis"])
+def test_values_do_not_depend_on_the_batch_size(finished: Path, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
+    monkeypatch.chdir(finished)
+    names = "metrics=[spectrum_distance]" if task == "synthesis" else "metrics=[psnr,ssim,lfd,spectrum_distance]"
+    command = ["run=outputs/vae", f"task={task}", names, "protocol=rounded", f"out={finished / task}"]
+    one, many = measure(*command, "batch_size=20"), measure(*command, "batch_size=7")
+    assert many == pytest.approx(one, rel=1e-4)
+
+
+def test_synthesis_goes_beyond_the_test_split(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished)
+    out = finished / "synthesis_images"
+    command = ["run=outputs/vae", "task=synthesis", "num_images=45", "metrics=[spectrum_distance]", "save_images=true"]
+    values = measure(*command, f"out={out}")
+    assert math.isfinite(values["spectrum_distance"])
+    assert len(list((out / "synthesis_images").glob("*.png"))) == 45
+    assert (out / "metrics_synthesis.json").is_file()
+
+
+def test_a_run_moved_elsewhere_evaluates_to_the_same(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished)
+    here = measure("run=outputs/ae", "metrics=[psnr]", f"out={tmp_path}")
+    shutil.copytree(finished / "outputs/ae", tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    assert measure("run=moved", "metrics=[psnr]") == here
+
+
+def _write(folder: Path, images: np.ndarray, suffix: str = ".png") -> Path:
+    folder.mkdir(parents=True)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i}{suffix}")
+    return folder
+
+
+def test_two_folders_against_closed_forms(tmp_path: Path) -> None:
+    rng = np.random.RandomState(0)
+    real = rng.randint(10, 200, (6, 24, 40, 3)).astype(np.uint8)
+    fake = real + np.arange(1, 7, dtype=np.uint8)[:, None, None, None]  # image i is off by i everywhere
+    values = measure(
+        f"real={_write(tmp_path / 'real', real, '.bmp')}",
+        f"fake={_write(tmp_path / 'fake', fake)}",
+        "metrics=[psnr,ssim,lfd]",
+        "batch_size=4",
+        f"out={tmp_path / 'out'}",
+    )
+    psnr = [20 * math.log10(255 / offset) for offset in range(1, 7)]
+    assert values["psnr"] == pytest.approx(np.mean(psnr), rel=1e-9)
+    lfd = [math.log(24 * 40 * offset**2 + 1) for offset in range(1, 7)]
+    assert values["lfd"] == pytest.approx(np.mean(lfd), rel=1e-9)
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["psnr"] == values["psnr"]
+
+
+def test_pairs_of_several_sizes_and_identical_images(tmp_path: Path) -> None:
+    for name in ("real", "fake"):
+        (tmp_path / name).mkdir()
+        for i, size in enumerate([(16, 16), (16, 16), (20, 30)]):
+            Image.fromarray(np.full((*size, 3), 7 * i, np.uint8)).save(tmp_path / name / f"{i}.png")
+    values = measure(f"real={tmp_path / 'real'}", f"fake={tmp_path / 'fake'}", "metrics=[psnr,ssim,lfd]")
+    assert values == {"psnr": math.inf, "ssim": pytest.approx(1), "lfd": 0}
+    assert json.loads((tmp_path / "fake" / "metrics.json").read_text())["psnr"] == "inf"
+
+
+def _unpaired(folder: Path) -> list[str]:
+    image = np.zeros((1, 8, 8, 3), np.uint8)
+    _write(folder / "real", np.repeat(image, 2, 0))
+    _write(folder / "fake", image)
+    return [f"real={folder / 'real'}", f"fake={folder / 'fake'}"]
+
+
+def _other_size(folder: Path) -> list[str]:
+    _write(folder / "real", np.zeros((1, 16, 16, 3), np.uint8))
+    _write(folder / "fake", np.zeros((1, 16, 12, 3), np.uint8))
+    return [f"real={folder / 'real'}", f"fake={folder / 'fake'}", "metrics=[psnr]"]
+
+
+def _corrupt(folder: Path) -> list[str]:
+    for name in ("real", "fake"):
+        _write(folder / name, np.zeros((1, 16, 16, 3), np.uint8))
+    (folder / "fake" / "0.png").write_bytes(b"\x89PNG\r\n broken")
+    return [f"real={folder / 'real'}", f"fake={folder / 'fake'}", "metrics=[psnr]"]
+
+
+def _empty(folder: Path) -> list[str]:
+    (folder / "real").mkdir()
+    (folder / "fake").mkdir()
+    return [f"real={folder / 'real'}", f"fake={folder / 'fake'}"]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda folder: [], "give run=DIR (a run directory), or real=DIR fake=DIR"),
+        (lambda folder: ["real=a"], "give run=DIR (a run directory), or real=DIR fake=DIR"),
+        (lambda folder: ["run=nowhere"], "run=nowhere: no such directory"),
+        (lambda folder: [f"run={folder}"], "not a run directory"),
+        (lambda folder: ["run=.", "metrics=[psnr,mos]"], "unknown metric mos; expected some of psnr"),
+        (lambda folder: ["run=.", "task=painting"], "task=painting: expected one of reconstruction, synthesis"),
+        (lambda folder: ["real=a", "fake=b"], "a: no such folder of images"),
+        (_empty, "no images in it"),
+        (_unpaired, "1 of 2 images have no partner of the same name, such as 1 in "),
+        (_other_size, "differ in size (16x16 and 12x16)"),
+        (_corrupt, "0.png: not a readable image"),
+    ],
+)
+def test_mistakes_give_one_line_and_a_non_zero_exit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], prepare, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *prepare(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        run_program("evaluate", evaluate.task, evaluate.check)
+    assert stopped.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+
+
+def test_too_few_images_for_a_metric_is_an_error(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ffl.errors import UserError
+
+    monkeypatch.chdir(finished)
+    with pytest.raises(UserError, match="num_images=21: the test split has 20 images"):
+        measure("run=outputs/ae", "num_images=21")
+
+
+def test_from_uint8_is_what_models_see() -> None:
+    levels = from_uint8(torch.arange(256, dtype=torch.uint8))
+    assert levels.min() == -1
+    assert levels.max() == 1
