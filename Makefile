@@ -26,7 +26,7 @@ reproduce: environment
 	$(BIN)/python scripts/reproduce.py table=photos
 
 test: environment lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 lint: environment
 	$(BIN)/ruff check .

@@ -5,11 +5,15 @@ from typing import Any
 from ffl.model import Model
 from ffl.objective import Objective
 from models.ae import VanillaAutoencoder
+from models.pix2pix import Pix2Pix
+from models.spade import Spade
 from models.vae import VariationalAutoencoder
 
 MODELS: dict[str, type[Model]] = {
     "ae": VanillaAutoencoder,
     "vae": VariationalAutoencoder,
+    "pix2pix": Pix2Pix,
+    "spade": Spade,
 }
 
 

@@ -1,11 +1,16 @@
 """Shared fixtures. Puts the repository root and this folder on the import path."""
 
+import os
 import sys
 from pathlib import Path
+
+# One thread per test process, subprocesses included: tests run side by side, and small tensors gain nothing from two.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
 
+torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
 for folder in (ROOT, ROOT / "tests"):
     if str(folder) not in sys.path:

@@ -73,13 +73,16 @@ class Case:
         )
         for alias, key in weights.get("aliases", {}).items():
             filled[alias] = filled[key]
-        return {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in filled.items()}
+        # ascontiguousarray would turn a scalar into an array of one element
+        return {key: torch.from_numpy(np.asarray(value, order="C")) for key, value in filled.items()}
 
     def key_shapes(self, network: str = "model") -> dict[str, list[int]]:
         """Keys and shapes of the official state dict, in its order."""
         return {key: shape for key, shape, _ in self.entry["state_dict"][network]}
 
-    def check(self, name: str, got: Tensor | np.ndarray | float, *, float64: bool = False, atol: float | None = None) -> None:
+    def check(
+        self, name: str, got: Tensor | np.ndarray | float, *, float64: bool = False, atol: float | None = None
+    ) -> None:
         """Assert that output ``name`` equals the official one within the tolerance that its entry states.
 
         ``float64=True`` compares with the value computed in float64 (training traces), to 1e-9 relative.
@@ -87,17 +90,27 @@ class Case:
         array = got.detach().cpu().numpy() if isinstance(got, Tensor) else np.asarray(got)
         spec = self.entry["outputs"][name]
         want = self.arrays[spec["float64"] if float64 else name]
-        assert list(array.shape) == list(spec["shape"]), f"{name}: shape {array.shape}, official {spec['shape']}"
+        assert list(array.shape) == list(spec["shape"]), (
+            f"{name}: shape {array.shape}, official {spec['shape']}"
+        )
         sampled = _rule().sample(array, spec.get("slices"))
         scale = float(np.abs(want).max()) if want.size else 0.0
-        allowed = atol if atol is not None else (1e-9 * max(scale, 1e-3) if float64 else self.entry["tolerance"][name]["atol"])
+        allowed = (
+            atol
+            if atol is not None
+            else (1e-9 * max(scale, 1e-3) if float64 else self.entry["tolerance"][name]["atol"])
+        )
         if np.array_equal(sampled, want):  # also infinities
             return
         error = float(np.abs(sampled.astype(np.float64) - want.astype(np.float64)).max())
-        assert error <= allowed, f"{name}: off by {error:.3g}, allowed {allowed:.3g} (largest value {scale:.3g})"
+        assert error <= allowed, (
+            f"{name}: off by {error:.3g}, allowed {allowed:.3g} (largest value {scale:.3g})"
+        )
         if "stats" in spec and not float64:
             mean, std, abs_sum = _rule().stats(array)
             want_mean, want_std, want_sum = self.arrays[spec["stats"]]
             assert abs(mean - want_mean) <= allowed, f"{name}: mean {mean}, official {want_mean}"
             assert abs(std - want_std) <= allowed, f"{name}: std {std}, official {want_std}"
-            assert abs(abs_sum - want_sum) <= allowed * array.size, f"{name}: sum |x| {abs_sum}, official {want_sum}"
+            assert abs(abs_sum - want_sum) <= allowed * array.size, (
+                f"{name}: sum |x| {abs_sum}, official {want_sum}"
+            )

@@ -1,0 +1,248 @@
+"""Official checkpoints: what they compute once loaded, and what is said about files that don't fit."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from oracles import Case, names
+
+from ffl.errors import UserError
+from ffl.metrics.inception import InceptionFID
+from ffl.metrics.segmenters import ResNetEncoder, UPerNetDecoder
+from models.official import load_official, load_strict, read_state_dict
+from models.pix2pix import PatchDiscriminator, PixelDiscriminator, UNetGenerator
+from models.spade import ImageEncoder, MultiscaleDiscriminator, SpadeGenerator
+
+
+@pytest.mark.parametrize("name", names("c_mlp"))
+def test_autoencoder(name: str) -> None:
+    case = Case(name)
+    network = load_official("vanilla_ae", case.state_dict(), **case.args)
+    assert not network.training
+    with torch.no_grad():
+        case.check("recon", network(case.tensors()["x"]))
+
+
+@pytest.mark.parametrize("name", ["d_unet256_ngf8_eval", "d_unet128_ngf8_instance_eval"])
+def test_pix2pix_generator(name: str) -> None:
+    case = Case(name)
+    network = load_official("pix2pix_generator", case.state_dict(), **case.args)
+    with torch.no_grad():
+        case.check("output", network(case.tensors()["A"]))
+
+
+@pytest.mark.parametrize("name", ["d_nlayer_ndf8_eval", "d_pixel_ndf8_eval"])
+def test_pix2pix_discriminator(name: str) -> None:
+    case = Case(name)
+    network = load_official("pix2pix_discriminator", case.state_dict(), **case.args)
+    inputs = case.tensors()
+    with torch.no_grad():
+        case.check("output", network(torch.cat([inputs["A"], inputs["B"]], 1)))
+
+
+@pytest.mark.parametrize(
+    ("name", "options_given"),
+    [
+        ("e_spade_G_cityscapes_normal", True),
+        ("e_spade_G_cityscapes_more", False),  # what the official Cityscapes class selects
+        ("e_spade_G_ade20k", False),
+        ("e_spade_G_vae_most", True),
+    ],
+)
+def test_spade_generator(name: str, options_given: bool) -> None:
+    case = Case(name)
+    network = load_official("spade_generator", case.state_dict(), **(case.args if options_given else {}))
+    inputs = case.tensors()
+    with torch.no_grad():
+        case.check("output", network(inputs["semantics"], inputs.get("z")))
+
+
+@pytest.mark.parametrize("name", names("e_spade_D"))
+def test_spade_discriminator(name: str) -> None:
+    case = Case(name)
+    network = load_official("spade_discriminator", case.state_dict(), **case.args)
+    inputs = case.tensors()
+    with torch.no_grad():
+        scales = network(torch.cat([inputs["semantics"], inputs["image"]], 1))
+    for scale, layers in enumerate(scales):
+        case.check(f"D{scale}_feature4", layers[-1])
+
+
+def test_drn() -> None:
+    case = Case("h_drnseg_d22")
+    prefixed = {f"module.{key}": value for key, value in case.state_dict().items()}
+    network = load_official("drn", prefixed, torch_up=False)
+    with torch.no_grad():
+        case.check("log_softmax", network(case.tensors()["image"]))
+
+
+def test_networks_of_metrics_take_their_own_state() -> None:
+    inception = InceptionFID()
+    encoder, decoder = ResNetEncoder([1, 1, 1, 1], [2, 2, 2, 2]), UPerNetDecoder(3, [8, 8, 8, 8], 4, 4)
+    upernet = {"encoder": encoder.state_dict(), "decoder": decoder.state_dict()}
+    loaded = load_official("inception_fid", inception.state_dict()), load_official("upernet", upernet)
+    assert not any(network.training for network in loaded)
+    for network, state in zip(
+        (loaded[0], loaded[1].decoder), (inception.state_dict(), upernet["decoder"]), strict=True
+    ):
+        assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+
+NETWORKS = {
+    "pix2pix_generator": lambda: UNetGenerator(3, 1, num_downs=5, ngf=2, norm="instance"),
+    "pix2pix_discriminator": lambda: PatchDiscriminator(4, ndf=2, num_layers=2),
+    "spade_generator": lambda: SpadeGenerator((64, 128), 36, ngf=2, upsampling="more"),
+    "spade_discriminator": lambda: MultiscaleDiscriminator(7, ndf=2, num_scales=3, num_layers=3),
+    "spade_encoder": lambda: ImageEncoder(ngf=2, latent_dim=6),
+}
+GIVEN = {"spade_generator": {"crop_size": 128}}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_architecture_is_read_from_the_weights_and_module_prefixes_go(kind: str) -> None:
+    network = NETWORKS[kind]()
+    state = {f"module.{key}": value for key, value in network.state_dict().items()}
+    loaded = load_official(kind, state, **GIVEN.get(kind, {}))
+    assert type(loaded) is type(network)
+    assert all(torch.equal(value, state[f"module.{key}"]) for key, value in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_missing_and_unexpected_keys_are_named(kind: str) -> None:
+    state = NETWORKS[kind]().state_dict()
+    removed = [key for key in state if key.endswith("bias")][-1]
+    value = state.pop(removed)
+    with pytest.raises(UserError) as caught:
+        load_official(kind, {**state, "extra.weight": value}, **GIVEN.get(kind, {}))
+    assert str(caught.value) == (f"this is no complete {kind} checkpoint: missing: {removed}; unexpected: extra.weight")
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_every_incomplete_file_is_refused_by_name(kind: str) -> None:
+    """Also where the missing tensor is one that the architecture is read from."""
+    state = NETWORKS[kind]().state_dict()
+    keys = [key for key in state if not key.endswith("num_batches_tracked")]
+    read_from = [key for key in keys if key.startswith(("fc", "head_0.conv_0", "head_0.norm_0.mlp_shared"))]
+    for key in {*keys[:: 1 + len(keys) // 20], *read_from}:
+        incomplete = {other: value for other, value in state.items() if other != key}
+        with pytest.raises(UserError, match=f"no complete {kind} checkpoint"):
+            load_official(kind, incomplete, **GIVEN.get(kind, {}))
+
+
+def test_another_network_is_refused_with_what_was_found() -> None:
+    state = PixelDiscriminator(6, 2).state_dict()
+    with pytest.raises(UserError, match=r"missing: model\.model\.0\.weight; found: net\.0\.weight, .* and \d+ more"):
+        load_official("pix2pix_generator", state)
+    with pytest.raises(UserError, match=r"missing: model\.0\.fc\.weight; found: no keys"):
+        load_official("vanilla_ae", {})
+
+
+def test_wrong_shapes_are_named() -> None:
+    state = PatchDiscriminator(6, 2).state_dict()
+    state["model.11.bias"] = torch.zeros(3)
+    with pytest.raises(UserError, match=r"wrong shape: model\.11\.bias \(3,\) for \(1,\)"):
+        load_official("pix2pix_discriminator", state)
+
+
+def test_long_lists_are_shortened() -> None:
+    network = UNetGenerator(ngf=2)
+    with pytest.raises(UserError) as caught:
+        load_strict(network, {}, "pix2pix_generator")
+    message = str(caught.value)
+    needed = [key for key in network.state_dict() if not key.endswith("num_batches_tracked")]
+    assert message.endswith(f"{needed[4]} and {len(needed) - 5} more")
+    assert "\n" not in message
+
+
+def test_counters_of_old_files_may_be_absent() -> None:
+    network = PatchDiscriminator(6, 2)
+    state = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}
+    loaded = load_official("pix2pix_discriminator", state)
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in state.items())
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("pix2pix", {}, "unknown kind of checkpoint 'pix2pix'; it is one of vanilla_ae, pix2pix_generator"),
+        ("pix2pix_discriminator", {"ndf": 64}, "pix2pix_discriminator: ndf=64, but by its weights it is 2"),
+        ("pix2pix_discriminator", {"layers": 3}, "pix2pix_discriminator: unknown option layers; it is one of net"),
+        ("spade_generator", {"label_nc": 20}, "label_nc=20 with its other label options makes 21 semantic channels"),
+        ("spade_generator", {"num_upsampling_layers": "most"}, "num_upsampling_layers=most, by its weights it is norm"),
+        ("spade_generator", {"crop_size": 16}, "crop_size=16 and aspect_ratio=2.0 leave no first feature map"),
+        ("spade_discriminator", {"ngf": 5, "crop": 3}, "unknown option crop"),
+        ("drn", {"classes": 3}, "drn: unknown option classes; it takes torch_up, pool_size"),
+        ("upernet", {"classes": 3}, "upernet: unknown option classes; it takes none"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(kind: str, options: dict[str, Any], message: str) -> None:
+    state = NETWORKS[kind]().state_dict() if kind in NETWORKS else {}
+    with pytest.raises(UserError) as caught:
+        load_official(kind, state, **options)
+    assert message in str(caught.value)
+
+
+def test_image_size_is_asked_for_where_nothing_tells_it() -> None:
+    state = SpadeGenerator((32, 32), 5, 2).state_dict()
+    with pytest.raises(UserError, match="5 semantic channels don't tell the image size; give crop_size"):
+        load_official("spade_generator", state)
+    assert load_official("spade_generator", state, crop_size=32).first_size == (1, 1)
+
+
+def test_upernet_needs_both_files() -> None:
+    with pytest.raises(UserError, match="encoder"):
+        load_official("upernet", {"decoder": {}})
+    with pytest.raises(UserError, match="encoder"):
+        load_official("upernet", {"conv1.weight": torch.zeros(1)})
+
+
+def test_only_tensors_are_taken() -> None:
+    with pytest.raises(UserError, match=r"spade_encoder: epoch is a int, expected a state dict of tensors"):
+        load_official("spade_encoder", {"epoch": 3})
+
+
+def test_files_round_trip(tmp_path: Path) -> None:
+    state = PatchDiscriminator(6, 2).state_dict()
+    torch.save(state, tmp_path / "latest_net_D.pth")
+    content = read_state_dict(tmp_path / "latest_net_D.pth")
+    loaded = load_official("pix2pix_discriminator", content)
+    assert all(torch.equal(value, state[key]) for key, value in loaded.state_dict().items())
+
+
+class Payload:
+    """What a hostile file holds: unpickling it would create a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda thing, path: path.write_bytes(pickle.dumps(thing, 2))])
+def test_code_in_a_file_is_not_run(tmp_path: Path, save: Any) -> None:
+    path, mark = tmp_path / "latest_net_G.pth", tmp_path / "was_here"
+    save({"weight": Payload(mark)}, path)
+    with pytest.raises(UserError, match=r"latest_net_G\.pth: cannot be read as a file of tensors"):
+        read_state_dict(path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "cannot be read"), (b"<html>", "cannot be read"), (None, "no such file")]
+)
+def test_unreadable_files_are_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "G.pth"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"G\.pth: {message}") as caught:
+        read_state_dict(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_a_dict_is_named(tmp_path: Path) -> None:
+    torch.save(torch.zeros(3), tmp_path / "G.pth")
+    with pytest.raises(UserError, match="holds a Tensor, expected a state dict"):
+        read_state_dict(tmp_path / "G.pth")
