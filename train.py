@@ -67,9 +67,7 @@ def train(config: Config, overrides: list[str]) -> RunDirectory:
     """
     check(config)
     run = find_run(config, overrides)
-    objective = Objective(
-        **config["loss"]
-    )  # before the seed: whether a loss is on must not change the initial weights
+    objective = Objective(**config["loss"])  # before the seed: whether a loss is on must not change the initial weights
     folders = {"data_root": Path(config["data_root"]), "cache_dir": Path(config["cache_dir"])}
     dataset = build_dataset(split="train", **folders, **config["dataset"])
     try:
@@ -101,8 +99,7 @@ def print_summary(run: RunDirectory, outcome: Outcome) -> None:
     for name, value in outcome.losses.items():
         share = outcome.gradient_share.get(name)
         print(
-            f"  {name:<28} {value:.5g}"
-            + (f"   {share:.1%} of the gradient at the output" if share is not None else "")
+            f"  {name:<28} {value:.5g}" + (f"   {share:.1%} of the gradient at the output" if share is not None else "")
         )
     if outcome.best_error is not None:
         print(f"  {'best validation MSE':<28} {outcome.best_error:.5g}")

@@ -152,9 +152,7 @@ def _images_by_name(folder: Path) -> dict[str, Path]:
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
             name = path.relative_to(folder).with_suffix("").as_posix()
             if name in found:
-                raise UserError(
-                    f"{folder}: {found[name].name} and {path.name} have the same name; keep one of them"
-                )
+                raise UserError(f"{folder}: {found[name].name} and {path.name} have the same name; keep one of them")
             found[name] = path
     if not found:
         raise UserError(f"{folder}: no images in it ({', '.join(sorted(IMAGE_SUFFIXES))})")

@@ -115,7 +115,6 @@ def latent_noise(index: Tensor, seed: int, shape: tuple[int, ...]) -> Tensor:
         float32 (N, *shape) on the device of ``index``.
     """
     rows = [
-        np.random.Generator(np.random.Philox(key=[seed, i])).standard_normal(shape, np.float32)
-        for i in index.tolist()
+        np.random.Generator(np.random.Philox(key=[seed, i])).standard_normal(shape, np.float32) for i in index.tolist()
     ]
     return torch.from_numpy(np.stack(rows)).to(index.device)

@@ -79,9 +79,7 @@ class Objective(nn.Module):
             terms["perceptual"] = self.perceptual_weight * self.perceptual(fake, real)
         if self.spectral is not None:
             term = self.spectral_weight * self.spectral(fake, real)
-            if (
-                self.spectral_form == "published"
-            ):  # total = own losses · (1 + weight · BCE), the BCE without a gradient
+            if self.spectral_form == "published":  # total = own losses · (1 + weight · BCE), the BCE without a gradient
                 term = term * sum(losses.values())
             terms["spectral_regularization"] = term
         return terms

@@ -36,7 +36,10 @@ def code_version() -> dict[str, Any]:
     Files under results/ don't count: they are made by runs, not run.
     """
     commit = _git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--", ":/", ":!/results")) if commit else None}
+    return {
+        "commit": commit,
+        "dirty": bool(_git("status", "--porcelain", "--", ":/", ":!/results")) if commit else None,
+    }
 
 
 def _processor() -> str:
@@ -44,9 +47,7 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def environment() -> dict[str, Any]:

@@ -1,16 +1,23 @@
 """Pretrained weight files: where they come from, where they lie, and whether they are the right ones.
 
-Files are looked up in ``$FFL_WEIGHTS`` (default ``weights/``). Nothing is downloaded here; ``scripts/download_weights.py``
-does that. A file that is absent makes its metric missing, never another number.
+Files are looked up in ``$FFL_WEIGHTS`` (default ``weights/``). Nothing is downloaded here;
+``scripts/download_weights.py`` does that. A file that is absent makes its metric missing, never another number.
 """
 
 import functools
 import hashlib
 import os
+import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from ffl.errors import UserError
+
+_CSAIL = "http://sceneparsing.csail.mit.edu/model/pytorch/ade20k-resnet101-upernet"
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,7 @@ class WeightFile:
             nothing is published.
         size: bytes, None where unknown.
         used_by: what needs it, for messages.
+        direct: whether ``url`` answers with the file itself; False for a page that a person has to click through.
     """
 
     filename: str
@@ -31,6 +39,63 @@ class WeightFile:
     sha256: str | None
     size: int | None
     used_by: str
+    direct: bool = True
+
+
+WEIGHTS: dict[str, WeightFile] = {
+    "inception_fid": WeightFile(
+        filename="pt_inception-2015-12-05-6726825d.pth",
+        url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+        "pt_inception-2015-12-05-6726825d.pth",
+        sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+        size=95_628_359,
+        used_by="FID, KID, IS",
+    ),
+    "alexnet": WeightFile(
+        filename="alexnet-owt-7be5be79.pth",
+        url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+        size=244_408_911,
+        used_by="LPIPS",
+    ),
+    "vgg16": WeightFile(
+        filename="vgg16-397923af.pth",
+        url="https://download.pytorch.org/models/vgg16-397923af.pth",
+        sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+        size=553_433_881,
+        used_by="perceptual loss",
+    ),
+    "vgg19": WeightFile(
+        filename="vgg19-dcbb9e9d.pth",
+        url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+        sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+        size=574_673_361,
+        used_by="VGG loss of SPADE",
+    ),
+    "drn_d_105_cityscapes": WeightFile(
+        filename="drn-d-105_ms_cityscapes.pth",
+        url="http://go.yf.io/drn-cityscapes-models",
+        sha256=None,
+        size=None,
+        used_by="segmentation scores on Cityscapes",
+        direct=False,
+    ),
+    # The two halves are published under names that say nothing of their network; here they carry it.
+    "upernet101_encoder": WeightFile(
+        filename="ade20k-resnet101-upernet-encoder_epoch_50.pth",
+        url=f"{_CSAIL}/encoder_epoch_50.pth",
+        sha256=None,
+        size=None,
+        used_by="segmentation scores on ADE20K",
+    ),
+    "upernet101_decoder": WeightFile(
+        filename="ade20k-resnet101-upernet-decoder_epoch_50.pth",
+        url=f"{_CSAIL}/decoder_epoch_50.pth",
+        sha256=None,
+        size=None,
+        used_by="segmentation scores on ADE20K",
+    ),
+}
 
 
 class MissingWeights(UserError):
@@ -40,3 +105,102 @@ class MissingWeights(UserError):
 def weights_dir() -> Path:
     """``$FFL_WEIGHTS``, or ``weights/`` in the working directory."""
     return Path(os.environ.get("FFL_WEIGHTS") or "weights")
+
+
+def weight_file(name: str) -> WeightFile:
+    """The registry entry of ``name``.
+
+    Raises:
+        UserError: if there is no such entry.
+    """
+    if name not in WEIGHTS:
+        raise UserError(f"weights: unknown name {name!r}; expected one of {', '.join(WEIGHTS)}")
+    return WEIGHTS[name]
+
+
+def find_weights(name: str, verify: bool = True) -> Path:
+    """Path of a weight file that is there and, unless told otherwise, is the published one.
+
+    Args:
+        name: a key of ``WEIGHTS``.
+        verify: check size and SHA-256 where they are published. False accepts any file, such as one's own weights;
+            ``describe_weights`` then says that it is not the published file.
+    Raises:
+        MissingWeights: if the file is not there.
+        UserError: if it is another file.
+    """
+    entry = weight_file(name)
+    path = weights_dir() / entry.filename
+    if not path.is_file():
+        raise MissingWeights(
+            f"{entry.filename} ({entry.used_by}) is not in {weights_dir()}; "
+            f"run: python scripts/download_weights.py {name}"
+        )
+    if verify:
+        check_file(path, entry)
+    return path
+
+
+def load_weights(name: str, verify: bool = True) -> dict[str, Tensor]:
+    """State dict of a weight file, on the CPU, loaded without executing code from it.
+
+    Raises:
+        MissingWeights: if the file is not there.
+        UserError: if it is another file (see ``find_weights``) or cannot be read as a state dict.
+    """
+    path = find_weights(name, verify)
+    fix = f"delete it and run: python scripts/download_weights.py {name}"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path}: not a readable weight file ({reason}); {fix}") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: holds {type(state).__name__}, expected a state dict of tensors; {fix}")
+    return dict(state)
+
+
+def describe_weights(name: str) -> dict[str, str | bool]:
+    """Which file a number came from: its name, its actual SHA-256, and whether that is the published one."""
+    entry = weight_file(name)
+    digest = file_sha256(find_weights(name, verify=False))
+    verified = entry.sha256 is not None and digest.startswith(entry.sha256)
+    return {"weights": entry.filename, "weights_sha256": digest, "weights_verified": verified}
+
+
+def describe_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, str | bool]:
+    """``describe_weights`` for weights passed as tensors: SHA-256 of keys, types, shapes and values."""
+    digest = hashlib.sha256()
+    for key in sorted(state_dict):
+        value = state_dict[key].detach().cpu().contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return {"weights": "state_dict", "weights_sha256": digest.hexdigest(), "weights_verified": False}
+
+
+def check_file(path: Path, entry: WeightFile, origin: str | None = None) -> None:
+    """Raise UserError unless a file has the size and SHA-256 of ``entry``, those of them that are published.
+
+    ``origin`` names the file in the message where ``path`` is a temporary copy.
+    """
+    shown, fix = origin or str(path), f"get it again from {entry.url}"
+    size = path.stat().st_size
+    if entry.size is not None and size != entry.size:
+        raise UserError(f"{shown}: {size} bytes, but {entry.filename} has {entry.size}; {fix}")
+    if entry.sha256 is not None and not (digest := file_sha256(path)).startswith(entry.sha256):
+        raise UserError(f"{shown}: SHA-256 {digest}, but {entry.filename} has {entry.sha256}; {fix}")
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file; computed again only when its size or time of change differs."""
+    status = path.stat()
+    return _file_sha256(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

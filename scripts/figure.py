@@ -86,9 +86,7 @@ def grid_figure(columns: list[Tensor], titles: list[str], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("figure", choices=["comparison"])
-    parser.add_argument(
-        "settings", nargs="*", metavar="key=value", help="runs=DIR,DIR  labels=A,B  out=FILE.png"
-    )
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="runs=DIR,DIR  labels=A,B  out=FILE.png")
     arguments = parser.parse_args()
     settings = dict(item.split("=", 1) for item in arguments.settings if "=" in item)
     if "runs" not in settings or settings.keys() - {"runs", "labels", "out"}:

@@ -93,12 +93,9 @@ def reproduce(arguments: list[str]) -> None:
 def table_markdown(table: Table, runs: list[RunDirectory], all_records: list[list[Record]]) -> str:
     """A table in the shape of the paper's, best values bold, with what is missing and where it comes from below."""
     names = table.metrics
-    best = {
-        name: best_value([records[i].value for records in all_records], name) for i, name in enumerate(names)
-    }
+    best = {name: best_value([records[i].value for records in all_records], name) for i, name in enumerate(names)}
     heads = [
-        f"{name.upper() if len(name) < 6 else name} {'↑' if METRICS[name].higher_is_better else '↓'}"
-        for name in names
+        f"{name.upper() if len(name) < 6 else name} {'↑' if METRICS[name].higher_is_better else '↓'}" for name in names
     ]
     lines = [
         f"**{table.title}**",
@@ -110,11 +107,7 @@ def table_markdown(table: Table, runs: list[RunDirectory], all_records: list[lis
         cells = [cell(record, best[record.metric]) for record in records]
         lines.append(f"| {row['dataset']} | {row['ffl']} | {' | '.join(cells)} |")
     lines.append("")
-    lines += [
-        f"- {record.metric.upper()} is missing: {record.missing}"
-        for record in all_records[0]
-        if record.missing
-    ]
+    lines += [f"- {record.metric.upper()} is missing: {record.missing}" for record in all_records[0] if record.missing]
     about = all_records[0][0]
     lines.append(
         f"- {about.num_images} test images, seed {about.provenance['seed']}, "

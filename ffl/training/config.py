@@ -66,9 +66,7 @@ FREE_KEYS = {
 }
 
 
-def check_section(
-    section: str, values: Mapping[str, Any], target: Callable[..., Any], provided: set[str]
-) -> None:
+def check_section(section: str, values: Mapping[str, Any], target: Callable[..., Any], provided: set[str]) -> None:
     """Check a config section against the arguments of what it builds.
 
     Args:

@@ -45,9 +45,7 @@ class Logger:
 
     def step(self, step: int, terms: dict[str, Tensor]) -> None:
         """Note the losses of one finished step, named ``phase/term``; steps count from 1."""
-        self.pending.append(
-            (step, list(terms), torch.stack([term.detach().float() for term in terms.values()]))
-        )
+        self.pending.append((step, list(terms), torch.stack([term.detach().float() for term in terms.values()])))
         self.bar.update()
 
     def report(self, shares: dict[str, float], lr: float) -> None:
@@ -88,11 +86,7 @@ class Logger:
 
     def _stop_at(self, step: int, name: str, value: float) -> None:
         self.close()
-        saved = (
-            f"the last checkpoint before it is {self.run.last}"
-            if self.run.last.is_file()
-            else "no checkpoint yet"
-        )
+        saved = f"the last checkpoint before it is {self.run.last}" if self.run.last.is_file() else "no checkpoint yet"
         raise UserError(
             f"loss {name} became {value} at step {step}; {saved}. Lower the learning rate or the weight of that term"
         )

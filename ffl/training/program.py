@@ -75,9 +75,7 @@ def jobs(arguments: list[str]) -> list[list[str]]:
         ) from None
     if not any(flag in arguments for flag in ("-m", "--multirun")):
         if swept := [item for item in parsed if item.is_sweep_override()]:
-            raise UserError(
-                f"{swept[0].input_line}: several values need -m (a sweep), or brackets for one list: [a,b]"
-            )
+            raise UserError(f"{swept[0].input_line}: several values need -m (a sweep), or brackets for one list: [a,b]")
         return [overrides]
     choices = [
         [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
@@ -89,9 +87,7 @@ def jobs(arguments: list[str]) -> list[list[str]]:
     return [list(point) for point in itertools.product(*choices)]
 
 
-def run_program(
-    program: str, task: Callable[[Config, list[str]], None], check: Callable[[Config], None]
-) -> None:
+def run_program(program: str, task: Callable[[Config, list[str]], None], check: Callable[[Config], None]) -> None:
     """The ``main`` of a program.
 
     Args:
@@ -102,9 +98,7 @@ def run_program(
     # Hydra takes its flags before or after all overrides only; users put -m anywhere.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda item: "=" in item and not item.startswith("-"))
     arguments = sys.argv[1:]
-    informs_only = any(
-        re.match(r"-(h|-help|c|-cfg|-info|-hydra-help|-version)", argument) for argument in arguments
-    )
+    informs_only = any(re.match(r"-(h|-help|c|-cfg|-info|-hydra-help|-version)", argument) for argument in arguments)
     with user_errors():
         if not informs_only:
             for overrides in jobs(arguments):

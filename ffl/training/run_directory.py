@@ -147,9 +147,7 @@ def find_run(config: Config, overrides: list[str]) -> RunDirectory | None:
     name = run_name(config, overrides)
     numbered = re.compile(re.escape(name) + r"(?:-(\d+))?")
     found = [
-        (match, path)
-        for path in Path(config["output_root"]).glob("*")
-        if (match := numbered.fullmatch(path.name))
+        (match, path) for path in Path(config["output_root"]).glob("*") if (match := numbered.fullmatch(path.name))
     ]
     in_order = sorted(found, key=lambda item: int(item[0][1] or 1))
     runs = [RunDirectory(path) for _, path in in_order if (path / "config.yaml").is_file()]

@@ -91,9 +91,7 @@ class Trainer:
         self.seed = seed
         self.phases = model.phases()
         self.optimizers = make_optimizers(self.phases)
-        self.total_steps = (
-            config.steps if config.steps is not None else config.epochs * loader.steps_per_epoch
-        )
+        self.total_steps = config.steps if config.steps is not None else config.epochs * loader.steps_per_epoch
         self.start = 0
         self.best_error: float | None = None
 

@@ -50,7 +50,9 @@ def measure(*overrides: str) -> dict[str, float | None]:
 def test_train_time_and_evaluation_numbers_agree(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The validation error of training is the mean squared error that evaluation finds on the same images."""
     monkeypatch.chdir(finished)
-    records = evaluate.evaluate(compose("evaluate", ["run=outputs/ae", "split=val", "metrics=[mse]", "protocol=rounded"]))
+    records = evaluate.evaluate(
+        compose("evaluate", ["run=outputs/ae", "split=val", "metrics=[mse]", "protocol=rounded"])
+    )
     checkpoint = torch.load(finished / "outputs/ae/checkpoints/last.pt", weights_only=True)
     in_grey_levels = checkpoint["best_error"] * 127.5**2
     # Rounding the generated images to whole grey levels moves each error of some 50 levels by up to half a level.
@@ -97,7 +99,9 @@ def test_synthesis_goes_beyond_the_test_split(finished: Path, monkeypatch: pytes
     assert (out / "metrics_synthesis.json").is_file()
 
 
-def test_a_run_moved_elsewhere_evaluates_to_the_same(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_moved_elsewhere_evaluates_to_the_same(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(finished)
     here = measure("run=outputs/ae", "metrics=[psnr]", f"out={tmp_path}")
     shutil.copytree(finished / "outputs/ae", tmp_path / "moved")

@@ -1,0 +1,1 @@
+"""Losses on batches of images: focal frequency, adversarial, and those compared with it in Table 7."""

@@ -1,0 +1,94 @@
+"""Perceptual loss (Johnson et al., ECCV 2016), compared in Table 7."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ffl.losses.vgg import VGGFeatures
+from ffl.weights import load_weights
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class PerceptualLoss(nn.Module):
+    r"""Feature reconstruction loss on the VGG-16 of torchvision, trained on ImageNet.
+
+    .. math::
+        L = \sum_j \lambda_j \frac{1}{C_j H_j W_j} \| \phi_j(\mathrm{fake}) - \phi_j(\mathrm{real}) \|_2^2,
+
+    averaged over the images, where :math:`\phi_j` are the activations of layer j for images normalised to
+    the statistics of ImageNet. The paper of the focal frequency loss does not name its layer; the default is
+    relu2_2, which Johnson et al. use where an image is to be recovered (super-resolution), not restyled.
+
+    The network is frozen, ends at the last layer named, and is no part of the state dict.
+
+    Args:
+        state_dict: weights of torchvision's ``vgg16``, at least those of ``features.*``; None loads the
+            published ones from the weights folder.
+        layers: names among relu1_1 to relu5_3, in the order of the network.
+        layer_weights: :math:`\lambda_j`, one per layer; None means 1 each.
+    Raises:
+        ValueError: unknown, unordered or no layers, or a wrong number of weights for them.
+        ffl.errors.UserError: ``state_dict`` is None and the published weights are not there.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        state_dict: Mapping[str, Tensor] | None = None,
+        layers: Sequence[str] = ("relu2_2",),
+        layer_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        if layer_weights is not None and len(layer_weights) != len(layers):
+            raise ValueError(f"layer_weights must have one value per layer, got {layer_weights!r} for {layers!r}")
+        self.layer_weights = (1.0,) * len(layers) if layer_weights is None else tuple(layer_weights)
+        weights = load_weights("vgg16") if state_dict is None else state_dict
+        self.features = VGGFeatures(weights, "vgg16", layers)
+        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Loss of a batch.
+
+        Args:
+            fake: (N, 3, H, W) floating in [-1, 1], RGB; generated images.
+            real: same shape; real images, taken as constant.
+        Returns:
+            Scalar, float32 or wider.
+        Raises:
+            TypeError: an input is not a floating tensor.
+            ValueError: shapes do not fit.
+        """
+        for name, images in (("fake", fake), ("real", real)):
+            if not images.is_floating_point():
+                raise TypeError(f"{name} must be a floating tensor, got {images.dtype}")
+        if fake.ndim != 4 or fake.shape[1] != 3 or fake.shape != real.shape or fake.shape[0] == 0:
+            raise ValueError(
+                "fake and real must have the same shape (N, 3, H, W), N at least 1, "
+                f"got {tuple(fake.shape)} and {tuple(real.shape)}"
+            )
+        with torch.no_grad():
+            real_features = self.features(self._normalise(real))
+        fake_features = self.features(self._normalise(fake))
+        distances = [
+            weight * F.mse_loss(_widen(fake_feature), _widen(real_feature))
+            for weight, fake_feature, real_feature in zip(self.layer_weights, fake_features, real_features, strict=True)
+        ]
+        return torch.stack(distances).sum()
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        return ((images + 1) / 2 - self.mean) / self.std
+
+    def extra_repr(self) -> str:
+        return f"layer_weights={self.layer_weights}"
+
+
+def _widen(features: Tensor) -> Tensor:
+    """Half precision to float32, in which squares of activations neither overflow nor vanish."""
+    return features.to(torch.promote_types(features.dtype, torch.float32))

@@ -1,0 +1,163 @@
+"""Spectra of images: what losses, metrics and figures share.
+
+Spectra have the zero frequency at index (0, 0), but where a function says that its result is centred.
+"""
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+
+def dct2(images: Tensor) -> Tensor:
+    """Orthonormal two-dimensional DCT-II, as two matrix products.
+
+    Args:
+        images: (..., H, W) float32 or float64.
+    Returns:
+        Same shape and dtype.
+    """
+    height, width = images.shape[-2:]
+    vertical = _dct_matrix(height, images.dtype, images.device)
+    horizontal = _dct_matrix(width, images.dtype, images.device)
+    return vertical @ images @ horizontal.T
+
+
+def idct2(spectra: Tensor) -> Tensor:
+    """Inverse of ``dct2``, which is also its adjoint.
+
+    Args:
+        spectra: (..., H, W) float32 or float64.
+    Returns:
+        Same shape and dtype.
+    """
+    height, width = spectra.shape[-2:]
+    vertical = _dct_matrix(height, spectra.dtype, spectra.device)
+    horizontal = _dct_matrix(width, spectra.dtype, spectra.device)
+    return vertical.T @ spectra @ horizontal
+
+
+@functools.lru_cache(maxsize=16)
+def _dct_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(size, size): row k is the k-th orthonormal DCT-II basis vector."""
+    with torch.inference_mode(False):  # a cached inference tensor could not take part in training later
+        position = torch.arange(size, dtype=torch.float64) + 0.5
+        frequency = torch.arange(size, dtype=torch.float64)[:, None]
+        basis = torch.cos(math.pi / size * frequency * position) * math.sqrt(2 / size)
+        basis[0] /= math.sqrt(2)
+        return basis.to(device, dtype)
+
+
+def log_spectrum(images: Tensor) -> Tensor:
+    """Mean log-magnitude spectrum, zero frequency centred at (H // 2, W // 2).
+
+    Args:
+        images: (N, C, H, W) float in [-1, 1].
+    Returns:
+        (H, W) float32 (float64 for float64 images), log(1 + |F|) of the unnormalised DFT averaged over N
+        and C.
+    """
+    _check_images(images)
+    spectrum = torch.fft.fft2(_at_least_float32(images))
+    return torch.fft.fftshift(spectrum.abs().log1p().mean((0, 1)))
+
+
+def radial_profile(values: Tensor) -> Tensor:
+    """Azimuthal average of a centred spectrum, by the bins of Durall et al. (CVPR 2020).
+
+    Radii are distances to ((H - 1) / 2, (W - 1) / 2), the middle of the array (half a pixel off the zero
+    frequency of a shifted spectrum of even size), truncated to whole numbers. The first and the last bin
+    are dropped.
+
+    Args:
+        values: (..., H, W) floating, at least 4 pixels on an edge.
+    Returns:
+        (..., R): means over radii 1 to R; R is 43, 88, 179 for square arrays of 64, 128, 256.
+    """
+    height, width = values.shape[-2:]
+    if min(height, width) < 4:
+        raise ValueError(f"radial_profile needs at least 4x4 values, got {height}x{width}")
+    return _bin_means(values, *_bins_around_middle(height, width, values.device))[..., 1:-1]
+
+
+def radial_power(images: Tensor) -> Tensor:
+    """Mean power per radius: radial spectra that do not depend on the orientation of what is in the images.
+
+    Args:
+        images: (N, C, H, W) float, any range.
+    Returns:
+        (N, R) float32 (float64 for float64 images), R = min(H, W) // 2 + 1: mean of |F|^2 of the
+        orthonormal DFT over channels and over the frequencies whose distance to zero, in steps of the
+        frequency grid, rounds to 0, 1, ..., min(H, W) // 2. Higher ones, in the corners, are left out.
+    """
+    _check_images(images)
+    power = torch.fft.fft2(_at_least_float32(images), norm="ortho").abs().square().mean(1)
+    height, width = images.shape[-2:]
+    means = _bin_means(power, *_bins_around_zero_frequency(height, width, images.device))
+    return means[:, : min(height, width) // 2 + 1]
+
+
+def band_filter(images: Tensor, low: float, high: float, stop: bool = False) -> Tensor:
+    """Keep or remove a ring of spatial frequencies (Figure 2).
+
+    Args:
+        images: (..., H, W) float, any range.
+        low, high: the ring low <= radius < high, in cycles per image.
+        stop: remove the ring instead of keeping it.
+    Returns:
+        Same shape; float32 (float64 for float64 images).
+    """
+    if not low <= high:
+        raise ValueError(f"low must not be above high, got low={low} and high={high}")
+    height, width = images.shape[-2:]
+    radii = _frequency_radii(height, width)[:, : width // 2 + 1]
+    kept = ((radii >= low) & (radii < high)) != stop
+    spectrum = torch.fft.rfft2(_at_least_float32(images)) * kept.to(images.device)
+    return torch.fft.irfft2(spectrum, s=(height, width))
+
+
+def _check_images(images: Tensor) -> None:
+    if not images.is_floating_point():
+        raise TypeError(f"images must be a floating tensor, got {images.dtype}")
+    if images.ndim != 4 or images.numel() == 0:
+        raise ValueError(f"images must be (N, C, H, W) and not empty, got shape {tuple(images.shape)}")
+
+
+def _at_least_float32(images: Tensor) -> Tensor:
+    return images.to(torch.promote_types(images.dtype, torch.float32))
+
+
+def _bin_means(values: Tensor, bins: Tensor, counts: Tensor) -> Tensor:
+    """Mean of (..., H, W) over the pixels of each bin: (..., number of bins)."""
+    sums = values.new_zeros((*values.shape[:-2], len(counts)))
+    return sums.index_add(-1, bins, values.flatten(-2)) / counts.to(values.dtype)
+
+
+# The maps below depend on the size alone and are kept. Tensors made under inference mode could not take
+# part in training later, so that mode is left for a moment.
+
+
+@functools.lru_cache(maxsize=32)
+def _bins_around_middle(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Bin of each pixel (H * W) and number of pixels in each bin, for radii truncated around the middle."""
+    with torch.inference_mode(False):
+        y = torch.arange(height, dtype=torch.float64)[:, None] - (height - 1) / 2
+        x = torch.arange(width, dtype=torch.float64) - (width - 1) / 2
+        bins = torch.hypot(x, y).long().flatten()
+        return bins.to(device), torch.bincount(bins).to(device)
+
+
+@functools.lru_cache(maxsize=32)
+def _bins_around_zero_frequency(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Bin of each frequency (H * W) and number of frequencies in each bin, for radii rounded to nearest."""
+    with torch.inference_mode(False):
+        bins = _frequency_radii(height, width).round().long().flatten()
+        return bins.to(device), torch.bincount(bins).to(device)
+
+
+def _frequency_radii(height: int, width: int) -> Tensor:
+    """(H, W) float64: distance of each frequency to zero, in cycles per image, zero frequency at (0, 0)."""
+    u = torch.fft.fftfreq(height, 1 / height, dtype=torch.float64)[:, None]
+    v = torch.fft.fftfreq(width, 1 / width, dtype=torch.float64)
+    return torch.hypot(u, v)

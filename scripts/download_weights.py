@@ -1,0 +1,122 @@
+"""Fetches pretrained weights into $FFL_WEIGHTS (default weights/) and checks them.
+
+python scripts/download_weights.py inception_fid alexnet
+python scripts/download_weights.py alexnet --file ~/Downloads/alexnet-owt-7be5be79.pth
+python scripts/download_weights.py --list
+"""
+
+import argparse
+import http.client
+import os
+import shutil
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import IO
+
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ffl.errors import UserError
+from ffl.weights import WEIGHTS, WeightFile, check_file, file_sha256, weight_file, weights_dir
+
+TIMEOUT_SECONDS = 30
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status (0, or 2 after one line on stderr)."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of: {', '.join(WEIGHTS)}")
+    parser.add_argument("--file", type=Path, metavar="PATH", help="install this local file instead of downloading")
+    parser.add_argument("--list", action="store_true", help="show every file, and whether it is there")
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.list:
+            print(listing())
+            return 0
+        if not arguments.names:
+            raise UserError(f"no name given; expected one or more of {', '.join(WEIGHTS)}, or --list")
+        if arguments.file is not None and len(arguments.names) != 1:
+            raise UserError(f"--file installs one file, got {len(arguments.names)} names: {' '.join(arguments.names)}")
+        for name in arguments.names:
+            path = install(weight_file(name), arguments.file)
+            print(f"{name}: {path} ({path.stat().st_size:,} bytes, SHA-256 {file_sha256(path)[:8]}…)")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def listing() -> str:
+    """Table of all weight files: name, file, size, whether it is present, what uses it."""
+    rows = [("name", "file", "size", "present", "used by")]
+    for name, entry in WEIGHTS.items():
+        size = "unknown" if entry.size is None else f"{entry.size / 1e6:.0f} MB"
+        present = "yes" if (weights_dir() / entry.filename).is_file() else "no"
+        rows.append((name, entry.filename, size, present, entry.used_by))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([f"in {weights_dir()}:", *lines])
+
+
+def install(entry: WeightFile, source: Path | None = None) -> Path:
+    """Put one weight file in its place: from ``source`` where given, else from its URL.
+
+    The file appears under its name only when it is complete and has the published size and SHA-256.
+
+    Raises:
+        UserError: naming the file, what is wrong, and what to do.
+    """
+    target = weights_dir() / entry.filename
+    if source is None and target.is_file():
+        check_file(target, entry)
+        return target
+    if source is None and not entry.direct:
+        raise UserError(
+            f"{entry.filename} has no direct link: open {entry.url} in a browser, save it as {target.absolute()}"
+        )
+    if source is not None and not source.is_file():
+        raise UserError(f"--file {source}: no such file")
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{entry.filename}.", delete=False) as file:
+            temporary = Path(file.name)
+            if source is None:
+                _download(entry, target, file)
+            else:
+                with source.open("rb") as local:
+                    shutil.copyfileobj(local, file)
+        check_file(temporary, entry, origin=entry.url if source is None else str(source))
+        temporary.chmod(0o644)  # temporary files are private; weights folders are shared
+        os.replace(temporary, target)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    return target
+
+
+def _download(entry: WeightFile, target: Path, file: IO[bytes]) -> None:
+    try:
+        with urllib.request.urlopen(entry.url, timeout=TIMEOUT_SECONDS) as response:
+            length = response.headers.get("Content-Length")
+            total = int(length) if length is not None else entry.size
+            with tqdm(total=total, unit="B", unit_scale=True, desc=entry.filename, dynamic_ncols=True) as bar:
+                while chunk := response.read(1 << 20):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UserError(
+            f"cannot download {entry.filename} ({reason}); fetch {entry.url} on another machine "
+            f"and put it in {target.absolute()}"
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
