@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from datasets import ImageDataset, build_dataset
 from ffl.errors import UserError
 from ffl.evaluation import (
     TASK_METRICS,
-    Pair,
+    Images,
     check_metrics,
     measure,
     paired_files,
@@ -20,6 +20,8 @@ from ffl.evaluation import (
     write_metrics,
 )
 from ffl.images import Protocol, to_uint8
+from ffl.metrics import METRICS
+from ffl.metrics.segmentation import LabelSetName
 from ffl.model import Model, Task
 from ffl.objective import Objective
 from ffl.provenance import content_hash
@@ -121,7 +123,7 @@ def evaluate_run(config: Config) -> tuple[list[Record], Path]:
         raise UserError(f"num_images={num_images}: the {config['split']} split has {len(dataset)} images")
     out = Path(config["out"] or run.path)
     records = measure(
-        config["metrics"] or TASK_METRICS[task],
+        config["metrics"] or default_metrics(task, dataset.name),
         generate_pairs(model.to(device).eval(), dataset, task, num_images, config, out),
         num_images,
         protocol={
@@ -143,9 +145,22 @@ def evaluate_run(config: Config) -> tuple[list[Record], Path]:
         },
         device=device,
         verify_weights=config["verify_weights"],
+        options=metric_options(dataset.name),
     )
     name = "metrics.json" if task == model.tasks[0] else f"metrics_{task}.json"
     return records, out / name
+
+
+def metric_options(dataset: str) -> dict[str, dict[str, Any]]:
+    """Arguments of metrics that depend on the data set: the network and the ids of its label maps."""
+    scores = [name for name, metric in METRICS.items() if metric.inputs == "labels"]
+    return {name: {"label_set": dataset} for name in scores} if dataset in get_args(LabelSetName) else {}
+
+
+def default_metrics(task: Task, dataset: str) -> list[str]:
+    """What is measured where nothing is named: segmentation scores only where there is a network for the labels."""
+    known = metric_options(dataset)
+    return [name for name in TASK_METRICS[task] if METRICS[name].inputs != "labels" or name in known]
 
 
 def load_model(run_config: Config, image_size: tuple[int, int], path: Path) -> tuple[Model, int]:
@@ -161,7 +176,7 @@ def load_model(run_config: Config, image_size: tuple[int, int], path: Path) -> t
 
 def generate_pairs(
     model: Model, dataset: ImageDataset, task: Task, num_images: int, config: dict[str, Any], out: Path
-) -> Iterator[Pair]:
+) -> Iterator[Images]:
     """Real and generated images of the data set, both quantised by ``protocol``.
 
     Synthesis has no pairs: image i of the prior stands beside real image i, and real ones end where the split does.
@@ -180,7 +195,7 @@ def generate_pairs(
             for index, image in zip(range(first, last), fake, strict=True):
                 name = dataset.names[index] if task != "synthesis" else f"{index:06d}"
                 save_png(out / f"{task}_images" / f"{name}.png", image)
-        yield real, fake
+        yield Images(real, fake, batch.get("label"))
 
 
 def task(config: Config, overrides: list[str]) -> None:

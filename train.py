@@ -1,6 +1,7 @@
-"""Train a model with or without the focal frequency loss: python train.py [group=choice] [key=value] ..., see --help."""
+"""Train a model with or without the focal frequency loss: python train.py [key=value ...], see --help."""
 
 from pathlib import Path
+from typing import Any
 
 from datasets import DATASETS, NoSplit, build_dataset
 from ffl.errors import UserError
@@ -48,9 +49,26 @@ def check(config: Config) -> None:
             registry[name],
             provided={"image_size", "objective"} if section == "model" else PROVIDED,
         )
+    _check_inputs(config)
     check_section("loss", config["loss"], Objective, provided=set())
     check_section("trainer", config["trainer"], TrainerConfig, provided=set())
     TrainerConfig(**config["trainer"])
+
+
+def _check_inputs(config: Config) -> None:
+    """Refuse a data set that lacks what the model trains on."""
+    options = {key: value for key, value in config["dataset"].items() if key != "name"}
+    model, dataset = config["model"]["name"], config["dataset"]["name"]
+    if lacking := MODELS[model].inputs - DATASETS[dataset].provides(**options):
+        fitting = [
+            name
+            for name, other in DATASETS.items()
+            if MODELS[model].inputs <= other.provides(pairs=True, label_levels=8)
+        ]
+        raise UserError(
+            f"dataset={dataset}: {model} trains on {' and '.join(sorted(MODELS[model].inputs))}, and it has no "
+            f"{' or '.join(sorted(lacking))}; choose one of {', '.join(fitting)}"
+        )
 
 
 PROVIDED = {"split", "data_root", "cache_dir"}  # arguments of a data set that the program supplies
@@ -68,7 +86,7 @@ def train(config: Config, overrides: list[str]) -> RunDirectory:
     check(config)
     run = find_run(config, overrides)
     objective = Objective(**config["loss"])  # before the seed: whether a loss is on must not change the initial weights
-    folders = {"data_root": Path(config["data_root"]), "cache_dir": Path(config["cache_dir"])}
+    folders: dict[str, Any] = {"data_root": Path(config["data_root"]), "cache_dir": Path(config["cache_dir"])}
     dataset = build_dataset(split="train", **folders, **config["dataset"])
     try:
         validation = build_dataset(split="val", **folders, **config["dataset"])

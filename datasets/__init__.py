@@ -9,13 +9,29 @@ from datasets.celeba import CelebA
 from datasets.celeba_hq import CelebAHQ
 from datasets.dtd import DTD
 from datasets.folder import Celeba64, DanbooruPortraits, Folder
+from datasets.paired import Edges2Shoes, Facades
 from datasets.photos import Photos
+from datasets.semantic_sets import ADE20K, CelebAMaskHQ, Cityscapes
 from ffl.errors import UserError
 
 __all__ = ["DATASETS", "SPLITS", "ImageDataset", "NoSplit", "Split", "build_dataset"]
 
 DATASETS: dict[str, type[ImageDataset]] = {
-    dataset.name: dataset for dataset in (Photos, Folder, Celeba64, CelebA, CelebAHQ, DTD, DanbooruPortraits)
+    dataset.name: dataset
+    for dataset in (
+        Photos,
+        Folder,
+        Celeba64,
+        CelebA,
+        CelebAHQ,
+        DTD,
+        DanbooruPortraits,
+        Facades,
+        Edges2Shoes,
+        Cityscapes,
+        ADE20K,
+        CelebAMaskHQ,
+    )
 }
 
 

@@ -77,6 +77,11 @@ class ImageDataset:
         self._images = images
         self._rows = rows
 
+    @classmethod
+    def provides(cls, **options: Any) -> frozenset[str]:
+        """What its batches hold under these options besides ``index``: "image", "source", "label", "instance"."""
+        return frozenset({"image"})
+
     def __len__(self) -> int:
         return len(self.names)
 

@@ -72,7 +72,7 @@ class FileImages(ImageDataset):
         if image_size < 1:
             raise UserError(f"dataset {self.name}: image_size={image_size} must be at least 1")
         paths = split_paths(self.name, listing, split)
-        _say_counts(self.name, listing.root, listing.found, listing.expected, listing.rule)
+        say_counts(self.name, listing.root, listing.found, listing.expected, listing.rule)
         decoder = ResizeCrop(image_size, exif_orientation)
         cache = open_cache(
             cache_dir,
@@ -102,7 +102,7 @@ class FileImages(ImageDataset):
 
 
 @functools.cache
-def _say_counts(name: str, root: Path, found: int, expected: int | None, rule: str) -> None:
+def say_counts(name: str, root: Path, found: int, expected: int | None, rule: str) -> None:
     """Log what was found; once for all splits."""
     if expected is None or found == expected:
         log.info("%s: %d images under %s; %s", name, found, root, rule)

@@ -10,10 +10,13 @@ import importlib.util
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from datasets.base import ImageDataset, Split, digest
 from datasets.decoding import decode_rgb
@@ -66,6 +69,8 @@ class Photos(ImageDataset):
         train_images: int = 4000,
         val_images: int = 250,
         test_images: int = 500,
+        pairs: bool = False,
+        label_levels: int = 0,
         horizontal_flip: bool = False,
     ) -> None:
         """Args:
@@ -75,6 +80,9 @@ class Photos(ImageDataset):
                 up to 100 pixels, one up to 470.
             train_images, val_images, test_images: number of crops; a smaller number gives the first of them.
                 They come from the photographs in turn.
+            pairs: give each crop in grey as ``source``, so that translation models have colours to learn.
+            label_levels: give each crop's brightness in so many steps as ``label``, so that semantic models have
+                maps to start from; 0 for none.
             horizontal_flip: mirror training items at random.
         Raises:
             UserError: the size or the number is more than the photographs hold.
@@ -83,6 +91,10 @@ class Photos(ImageDataset):
         for option, value in (("image_size", image_size), (f"{split}_images", count)):
             if value < 1:
                 raise UserError(f"dataset photos: {option}={value} must be at least 1")
+        if not 0 <= label_levels <= 256:
+            raise UserError(f"dataset photos: label_levels={label_levels} must be from 0 to 256")
+        self.pairs = pairs
+        self.label_levels = label_levels
         files = {Path(file).stem: read_photograph(file) for file in PHOTOGRAPHS}
         photographs = {stem: decode_rgb(data) for stem, data in files.items()}
         if not any(_cells(photograph, image_size) for photograph in photographs.values()):
@@ -103,6 +115,8 @@ class Photos(ImageDataset):
             "photographs": {stem: hashlib.sha256(data).hexdigest() for stem, data in files.items()},
             "names": names,
             "image_size": image_size,
+            "pairs": pairs,
+            "label_levels": label_levels,
         }
         super().__init__(
             split,
@@ -113,6 +127,25 @@ class Photos(ImageDataset):
             expected=len(PHOTOGRAPHS),
             horizontal_flip=horizontal_flip,
         )
+
+    @classmethod
+    def provides(cls, **options: Any) -> frozenset[str]:
+        """See ``ImageDataset.provides``."""
+        extra = {"source": options.get("pairs"), "label": options.get("label_levels")}
+        return frozenset({"image", *(key for key, wanted in extra.items() if wanted)})
+
+    def batch(self, indices: np.ndarray, seed: int | None) -> dict[str, Tensor | list[str]]:
+        """See ``ImageDataset.batch``; with ``source`` uint8 (N, 3, H, W) and ``label`` int64 (N, H, W) as asked for."""
+        batch = super().batch(indices, seed)
+        image = batch["image"]
+        assert isinstance(image, Tensor)
+        if self.pairs or self.label_levels:
+            brightness = image.float().mean(1, keepdim=True)
+            if self.pairs:
+                batch["source"] = brightness.round().to(torch.uint8).repeat(1, 3, 1, 1)
+            if self.label_levels:
+                batch["label"] = (brightness[:, 0] * (self.label_levels / 256)).long()
+        return batch
 
 
 def read_photograph(file: str) -> bytes:

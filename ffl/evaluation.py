@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchmetrics import Metric
 from tqdm import tqdm
 
 from ffl.errors import UserError
-from ffl.metrics import METRICS, build_metric
+from ffl.metrics import METRICS, ImageMetric, build_metric
 from ffl.provenance import code_version, environment
 from ffl.record import Record, append_records
 from ffl.training.files import write_text
@@ -28,10 +28,23 @@ TASK_METRICS = {
     "reconstruction": ["psnr", "ssim", "lpips", "fid", "lfd", "spectrum_distance", "spectrum_distance_top"],
     "synthesis": ["fid", "is", "kid", "spectrum_distance", "spectrum_distance_top"],
     "translation": ["fid", "is", "spectrum_distance", "spectrum_distance_top"],
-    "semantic": ["fid", "spectrum_distance", "spectrum_distance_top"],
+    "semantic": ["miou", "accuracy", "accuracy_all", "fid", "spectrum_distance", "spectrum_distance_top"],
 }
 
-Pair = tuple[Tensor, Tensor]
+
+@dataclass(frozen=True)
+class Images:
+    """A batch to be measured.
+
+    Attributes:
+        real: uint8 (N, 3, H, W).
+        fake: uint8 (M, 3, H, W); for metrics of pairs M = N and the two belong together.
+        label: int64 (M, H, W) ids as in the data set's files, what ``fake`` was made from; None where there is none.
+    """
+
+    real: Tensor
+    fake: Tensor
+    label: Tensor | None = None
 
 
 def check_metrics(names: list[str]) -> None:
@@ -43,43 +56,46 @@ def check_metrics(names: list[str]) -> None:
 
 def measure(
     names: list[str],
-    batches: Iterable[Pair],
+    batches: Iterable[Images],
     num_images: int,
     protocol: dict[str, Any],
     provenance: dict[str, Any],
     device: torch.device,
     verify_weights: bool = True,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Record]:
     """Compute metrics in one pass.
 
     Args:
         names: metrics, in the order of the result.
-        batches: pairs (real, fake) of uint8 (N, 3, H, W) images.
-        num_images: pairs in all, for the progress bar and the check against each metric's minimum.
+        batches: real and generated images.
+        num_images: generated images in all, for the progress bar and the check against each metric's minimum.
         protocol: what all values have in common; each metric adds its own part.
         provenance: of the generated images.
         device: where to compute.
         verify_weights: whether pretrained weights must have their published SHA-256.
+        options: further arguments of metrics, by name.
     Returns:
         One record per name; a metric whose weights are absent has no value and says how to get them.
     Raises:
         UserError: if there are too few images for a metric.
     """
     began = time.perf_counter()
-    metrics: dict[str, Metric] = {}
+    metrics: dict[str, ImageMetric] = {}
     missing: dict[str, str] = {}
     for name in names:
         try:
-            metrics[name] = build_metric(name, verify_weights=verify_weights).to(device)
+            metrics[name] = build_metric(name, verify_weights=verify_weights, **(options or {}).get(name, {}))
+            metrics[name].to(device)
         except MissingWeights as error:
             missing[name] = str(error)
             continue
         if num_images < metrics[name].min_images:
             raise UserError(f"{name}: needs at least {metrics[name].min_images} images, got {num_images}")
     with tqdm(total=num_images, desc="evaluating", unit="image", dynamic_ncols=True) as bar:
-        for real, fake in batches:
-            update_all(metrics.values(), real.to(device), fake.to(device))
-            bar.update(len(fake))
+        for images in batches:
+            update_all(metrics.values(), images)
+            bar.update(len(images.fake))
     values = {name: float(metric.compute()) for name, metric in metrics.items()}
     seconds = round(time.perf_counter() - began, 2)
     return [
@@ -97,16 +113,27 @@ def measure(
     ]
 
 
-def update_all(metrics: Iterable[Metric], real: Tensor, fake: Tensor) -> None:
-    """Give one batch to every metric, in the form that each takes."""
+def update_all(metrics: Iterable[ImageMetric], images: Images) -> None:
+    """Give one batch to every metric, in the form that each takes.
+
+    Raises:
+        UserError: if a metric needs label maps and there are none.
+    """
     for metric in metrics:
+        device = metric.device
+        fake = images.fake.to(device)
         if metric.inputs == "pairs":
-            metric.update(fake, real)
+            metric.update(fake, images.real.to(device))
         elif metric.inputs == "sets":
-            metric.update(real, real=True)
+            if len(images.real):  # synthesis may go on after the real images have ended
+                metric.update(images.real.to(device), real=True)
             metric.update(fake, real=False)
-        else:
+        elif metric.inputs == "fakes":
             metric.update(fake)
+        elif images.label is None:
+            raise UserError(f"{metric.name}: compares with label maps, and these images have none")
+        else:
+            metric.update(fake, images.label.to(device))
 
 
 def table(records: list[Record]) -> str:
@@ -117,11 +144,11 @@ def table(records: list[Record]) -> str:
         value = "missing" if record.value is None else f"{record.value:.4f}"
         lines.append(f"| {record.metric} {arrow} | {value} | {record.num_images} |")
     notes = [f"{record.metric} is missing: {record.missing}" for record in records if record.missing]
-    return "\n".join(lines + ([""] + notes if notes else []))
+    return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
 def write_metrics(path: Path, records: list[Record]) -> None:
-    """Write ``metrics.json``: values by name at the top level (null where missing), the full records under "records"."""
+    """Write ``metrics.json``: values by name at the top level, null where missing; full records under "records"."""
     values = {record.metric: record.to_json()["value"] for record in records}
     content = {**values, "records": [record.to_json() for record in records]}
     write_text(path, json.dumps(content, indent=2) + "\n")
@@ -159,7 +186,7 @@ def _images_by_name(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read_pairs(files: list[tuple[Path, Path]], batch_size: int) -> Iterator[Pair]:
+def read_pairs(files: list[tuple[Path, Path]], batch_size: int) -> Iterator[Images]:
     """Batches of (real, fake) uint8 (N, 3, H, W); neighbours of equal size share a batch."""
     reals: list[Tensor] = []
     fakes: list[Tensor] = []
@@ -169,12 +196,12 @@ def read_pairs(files: list[tuple[Path, Path]], batch_size: int) -> Iterator[Pair
             sizes = f"{real.shape[2]}x{real.shape[1]} and {fake.shape[2]}x{fake.shape[1]}"
             raise UserError(f"{real_file} and {fake_file} differ in size ({sizes}); resize one of them")
         if reals and (len(reals) == batch_size or real.shape != reals[0].shape):
-            yield torch.stack(reals), torch.stack(fakes)
+            yield Images(torch.stack(reals), torch.stack(fakes))
             reals, fakes = [], []
         reals.append(real)
         fakes.append(fake)
     if reals:
-        yield torch.stack(reals), torch.stack(fakes)
+        yield Images(torch.stack(reals), torch.stack(fakes))
 
 
 def _read_image(path: Path) -> Tensor:

@@ -1,7 +1,7 @@
 """What the trainer and the evaluator ask of a model.
 
-A model is a ``torch.nn.Module`` that maps a batch to named losses and to images. It knows nothing of devices, precision,
-distribution, checkpoints or logs; the trainer owns those.
+A model is a ``torch.nn.Module`` that maps a batch to named losses and to images. It knows nothing of devices,
+precision, distribution, checkpoints or logs; the trainer owns those.
 
 A batch is a dict:
 
@@ -57,9 +57,11 @@ class Model(nn.Module, ABC):
 
     Attributes:
         tasks: what ``generate`` can do, the first is what evaluation does unless told otherwise.
+        inputs: keys of the batch that training needs.
     """
 
     tasks: ClassVar[tuple[Task, ...]]
+    inputs: ClassVar[frozenset[str]] = frozenset({"image"})
 
     @abstractmethod
     def phases(self) -> list[Phase]:
@@ -90,7 +92,7 @@ class Model(nn.Module, ABC):
 
 
 def init_normal(network: nn.Module, std: float = 0.02) -> None:
-    """Appendix B.1: weights of linear and convolution layers from N(0, std²), biases 0; batch norm scale from N(1, std²)."""
+    """Appendix B.1: weights of linear and convolution layers from N(0, std²), batch norm scales from N(1, std²)."""
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0.0, std)

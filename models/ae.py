@@ -1,5 +1,7 @@
 """Vanilla autoencoder (Hinton and Salakhutdinov, 2006) as in Appendix B.1: a 2-layer perceptron, no normalisation."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,9 +36,7 @@ class MLP(nn.Module):
         super().__init__()
         num_values = image_shape[0] * image_shape[1] * image_shape[2]
         widths = [num_values, *[hidden_dim] * (num_layers - 1), num_values]
-        blocks = [
-            LinearBlock(m, n, nn.ReLU(inplace=True)) for m, n in zip(widths[:-2], widths[1:-1], strict=True)
-        ]
+        blocks = [LinearBlock(m, n, nn.ReLU(inplace=True)) for m, n in pairwise(widths[:-1])]
         self.model = nn.Sequential(*blocks, LinearBlock(widths[-2], widths[-1], nn.Tanh()))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -241,6 +241,7 @@ class Pix2Pix(Model):
     """
 
     tasks = ("translation",)
+    inputs = frozenset({"source", "image"})
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -40,7 +41,7 @@ def comparison(runs: list[RunDirectory], labels: list[str], path: Path) -> None:
     index: np.ndarray | None = None
     for run in runs:
         config = run.config()
-        folders = {"data_root": Path(config["data_root"]), "cache_dir": Path(config["cache_dir"])}
+        folders: dict[str, Any] = {"data_root": Path(config["data_root"]), "cache_dir": Path(config["cache_dir"])}
         dataset = build_dataset(split="test", **folders, **config["dataset"])
         if index is None:
             index = np.linspace(0, len(dataset) - 1, NUM_ROWS).round().astype(np.int64)

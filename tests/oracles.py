@@ -90,9 +90,7 @@ class Case:
         array = got.detach().cpu().numpy() if isinstance(got, Tensor) else np.asarray(got)
         spec = self.entry["outputs"][name]
         want = self.arrays[spec["float64"] if float64 else name]
-        assert list(array.shape) == list(spec["shape"]), (
-            f"{name}: shape {array.shape}, official {spec['shape']}"
-        )
+        assert list(array.shape) == list(spec["shape"]), f"{name}: shape {array.shape}, official {spec['shape']}"
         sampled = _rule().sample(array, spec.get("slices"))
         scale = float(np.abs(want).max()) if want.size else 0.0
         allowed = (
@@ -103,14 +101,10 @@ class Case:
         if np.array_equal(sampled, want):  # also infinities
             return
         error = float(np.abs(sampled.astype(np.float64) - want.astype(np.float64)).max())
-        assert error <= allowed, (
-            f"{name}: off by {error:.3g}, allowed {allowed:.3g} (largest value {scale:.3g})"
-        )
+        assert error <= allowed, f"{name}: off by {error:.3g}, allowed {allowed:.3g} (largest value {scale:.3g})"
         if "stats" in spec and not float64:
             mean, std, abs_sum = _rule().stats(array)
             want_mean, want_std, want_sum = self.arrays[spec["stats"]]
             assert abs(mean - want_mean) <= allowed, f"{name}: mean {mean}, official {want_mean}"
             assert abs(std - want_std) <= allowed, f"{name}: std {std}, official {want_std}"
-            assert abs(abs_sum - want_sum) <= allowed * array.size, (
-                f"{name}: sum |x| {abs_sum}, official {want_sum}"
-            )
+            assert abs(abs_sum - want_sum) <= allowed * array.size, f"{name}: sum |x| {abs_sum}, official {want_sum}"

@@ -38,6 +38,4 @@ def test_the_library_does_not_import_the_programs_around_it() -> None:
 def test_data_sets_and_models_import_the_library_only() -> None:
     for folder, other in (("models", "datasets"), ("datasets", "models")):
         forbidden = re.compile(rf"^\s*(from|import) ({other}|train|evaluate|scripts)\b", re.MULTILINE)
-        assert [
-            str(path) for path in (ROOT / folder).rglob("*.py") if forbidden.search(path.read_text())
-        ] == []
+        assert [str(path) for path in (ROOT / folder).rglob("*.py") if forbidden.search(path.read_text())] == []

@@ -53,7 +53,8 @@ def load_model_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> 
     reshaped = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
     if missing or unexpected or reshaped:
         raise UserError(
-            f"{path} does not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}, other shape {reshaped[:3]}"
+            f"{path} does not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}, "
+            f"other shape {reshaped[:3]}"
         )
     model.load_state_dict(state, strict=False)
 

@@ -10,7 +10,7 @@ from typing import IO
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside ``path``; on success it is flushed to disk and takes the name, on failure it goes."""
+    """Open a temporary file beside ``path``: on success it is flushed and takes the name, on failure it goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

@@ -40,7 +40,8 @@ class Loader:
     def __init__(self, dataset: Images, batch_size: int, seed: int) -> None:
         if batch_size > len(dataset):
             raise UserError(
-                f"trainer.batch_size={batch_size}: the training split has only {len(dataset)} images; choose a smaller batch"
+                f"trainer.batch_size={batch_size}: the training split has only {len(dataset)} images; "
+                "choose a smaller batch"
             )
         self.dataset = dataset
         self.batch_size = batch_size

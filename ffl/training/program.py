@@ -80,7 +80,7 @@ def jobs(arguments: list[str]) -> list[list[str]]:
     choices = [
         [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
         if item.is_sweep_override()
-        else [item.input_line]
+        else [str(item.input_line)]
         for item in parsed
         if not item.is_hydra_override()
     ]

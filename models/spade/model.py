@@ -76,6 +76,7 @@ class Spade(Model):
     """
 
     tasks = ("semantic",)
+    inputs = frozenset({"label", "image"})
     sync_batch_norm = True
 
     def __init__(

@@ -322,7 +322,7 @@ def test_real_splits(name: str, folder: str, options: dict[str, Any], counts: di
 
 
 def test_unknown_names_are_user_errors(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no dataset 'imagenet'; there are celeba, celeba_64"):
+    with pytest.raises(UserError, match="no dataset 'imagenet'; there are ade20k, celeba, celeba_64"):
         build(tmp_path, "imagenet", "train")
     with pytest.raises(UserError, match="no split 'dev'; use one of train, val, test"):
         build(tmp_path, "photos", "dev")

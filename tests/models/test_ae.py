@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from oracles import Case, names
 
 from ffl.errors import UserError
 from ffl.objective import Objective
 from models.ae import MLP, VanillaAutoencoder
-from oracles import Case, names
 
 
 @pytest.mark.parametrize("name", names("c_mlp"))
@@ -61,5 +61,5 @@ def test_initial_weights_follow_the_appendix_and_do_not_depend_on_the_objective(
 
 
 def test_one_layer_is_refused() -> None:
-    with pytest.raises(UserError, match="model.num_layers=1"):
+    with pytest.raises(UserError, match=r"model\.num_layers=1"):
         VanillaAutoencoder((8, 8), Objective(), num_layers=1)

@@ -36,7 +36,7 @@ def test_error_names_key_value_and_allowed(values: dict, message: str) -> None:
 
 def test_valid_section_passes_and_provided_arguments_are_not_keys() -> None:
     check_section("model", {"size": 3, "rate": 1}, _build, provided=set())
-    with pytest.raises(UserError, match="unknown key model.size"):
+    with pytest.raises(UserError, match=r"unknown key model\.size"):
         check_section("model", {"size": 3}, _build, provided={"size"})
 
 
@@ -54,9 +54,7 @@ def test_matches(value: object, hint: object, expected: bool) -> None:
     assert matches(value, hint) is expected
 
 
-@pytest.mark.parametrize(
-    "values", [{"batch_size": 0}, {"steps": 0}, {"lr_decay_epochs": 9}, {"val_images": -1}]
-)
+@pytest.mark.parametrize("values", [{"batch_size": 0}, {"steps": 0}, {"lr_decay_epochs": 9}, {"val_images": -1}])
 def test_impossible_trainer_settings(values: dict) -> None:
     with pytest.raises(UserError, match=f"trainer.{next(iter(values))}="):
         TrainerConfig(**{"epochs": 2, "batch_size": 4, **values})

@@ -50,19 +50,17 @@ def test_loader_errors_surface_in_the_loop() -> None:
         def batch(self, indices: np.ndarray, seed: int | None) -> dict:
             raise UserError("broken.jpg: not an image")
 
-    with pytest.raises(UserError, match="broken.jpg"):
+    with pytest.raises(UserError, match=r"broken\.jpg"):
         list(Loader(Broken(), 5, 0).batches(0, 2))
 
 
 def test_batch_larger_than_the_data_set_is_refused() -> None:
-    with pytest.raises(UserError, match="trainer.batch_size=11: the training split has only 10 images"):
+    with pytest.raises(UserError, match=r"trainer\.batch_size=11: the training split has only 10 images"):
         Loader(Numbers(), 11, 0)
 
 
 def test_seeds_differ_by_purpose_and_counter_and_are_stable() -> None:
-    seeds = {
-        derive_seed(seed, purpose, count) for seed in (0, 1) for purpose in range(4) for count in range(50)
-    }
+    seeds = {derive_seed(seed, purpose, count) for seed in (0, 1) for purpose in range(4) for count in range(50)}
     assert len(seeds) == 2 * 4 * 50
     assert derive_seed(1112, 2, 7) == derive_seed(1112, 2, 7)
     assert not np.array_equal(epoch_order(0, 0, 100), epoch_order(0, 1, 100))
@@ -88,9 +86,7 @@ def test_checkpoint_round_trip_holds_tensors_and_plain_values(tmp_path: Path) ->
     state = load_checkpoint(tmp_path / "c" / "last.pt")
     assert state["step"] == 7
     assert torch.equal(state["model"]["weight"], network.weight)
-    assert torch.equal(
-        state["optimizer"]["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"]
-    )
+    assert torch.equal(state["optimizer"]["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"])
 
 
 def test_unreadable_checkpoints_are_one_line_errors(tmp_path: Path) -> None:
@@ -115,9 +111,7 @@ def test_model_state_leaves_the_objective_out_and_names_what_does_not_fit(tmp_pa
     with pytest.raises(UserError, match=r"missing \['network.bias'\], unexpected \['other'\]"):
         load_model_state(model, {"network.weight": torch.zeros(2, 2), "other": torch.zeros(1)}, tmp_path)
     with pytest.raises(UserError, match=r"other shape \['network.weight'\]"):
-        load_model_state(
-            model, {"network.weight": torch.zeros(3, 2), "network.bias": torch.zeros(2)}, tmp_path
-        )
+        load_model_state(model, {"network.weight": torch.zeros(3, 2), "network.bias": torch.zeros(2)}, tmp_path)
 
 
 def test_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""Metrics of reconstruction and synthesis: what they are called, and how to build one by name."""
+
+from typing import Any
+
+from ffl.errors import UserError
+from ffl.metrics.base import ImageMetric
+from ffl.metrics.fid import FID
+from ffl.metrics.inception import Preprocess
+from ffl.metrics.inception_score import InceptionScore
+from ffl.metrics.kid import KID
+from ffl.metrics.lpips import LPIPS
+from ffl.metrics.pixel import LFD, MSE, PSNR
+from ffl.metrics.segmentation import MeanIoU, PixelAccuracy, PixelAccuracyAll, SegmentationScore
+from ffl.metrics.spectrum_distance import SpectrumDistance, SpectrumDistanceTop
+from ffl.metrics.ssim import SSIM
+
+__all__ = [
+    "FID",
+    "KID",
+    "LFD",
+    "LPIPS",
+    "METRICS",
+    "MSE",
+    "PSNR",
+    "SSIM",
+    "ImageMetric",
+    "InceptionScore",
+    "MeanIoU",
+    "PixelAccuracy",
+    "PixelAccuracyAll",
+    "SpectrumDistance",
+    "SpectrumDistanceTop",
+    "build_metric",
+]
+
+METRICS: dict[str, type[ImageMetric]] = {
+    metric.name: metric
+    for metric in (
+        PSNR,
+        SSIM,
+        LPIPS,
+        FID,
+        InceptionScore,
+        KID,
+        LFD,
+        MSE,
+        SpectrumDistance,
+        SpectrumDistanceTop,
+        MeanIoU,
+        PixelAccuracy,
+        PixelAccuracyAll,
+    )
+}
+
+_INCEPTION = (FID, InceptionScore, KID)
+_PRETRAINED = (*_INCEPTION, LPIPS, SegmentationScore)
+
+
+def build_metric(
+    name: str, *, verify_weights: bool = True, preprocess: Preprocess | None = None, **options: Any
+) -> ImageMetric:
+    """A metric by name.
+
+    Args:
+        name: a key of ``METRICS``.
+        verify_weights: whether pretrained weights must be the published files; other metrics have none to verify.
+        preprocess: one preprocessing for FID, KID and IS alike, which then share one Inception pass per batch. None
+            gives each that of its reference tool: pytorch-fid for FID, torch-fidelity for KID and IS.
+        options: further arguments of the metric, such as ``crop_border``, ``splits`` or ``state_dict``.
+    Raises:
+        MissingWeights: if its pretrained weights are not there.
+        UserError: if there is no such metric.
+    """
+    if name not in METRICS:
+        raise UserError(f"metrics: unknown metric {name!r}; expected one of {', '.join(METRICS)}")
+    metric = METRICS[name]
+    if issubclass(metric, _PRETRAINED):
+        options["verify_weights"] = verify_weights
+    if preprocess is not None and issubclass(metric, _INCEPTION):
+        options["preprocess"] = preprocess
+    return metric(**options)

@@ -1,0 +1,111 @@
+"""Inception score (Salimans et al. 2016), as torch-fidelity computes it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from ffl.metrics.base import Description, GatheringMetric, check_images
+from ffl.metrics.inception import FEATURE_DIMS, Preprocess
+from ffl.metrics.inception_features import InceptionFeatures
+
+# The score uses the logits without the bias of the last layer, as the original code did.
+FEATURE = "logits_unbiased"
+SHUFFLE_SEED = 2020
+
+
+def inception_score(logits: Tensor, splits: int = 10, shuffle: bool = True) -> tuple[float, float]:
+    """exp(mean KL(p(y|x) || p(y))) in each split, then mean and standard deviation over splits.
+
+    Split i holds rows ⌊iN/splits⌋ to ⌊(i+1)N/splits⌋, so that every row counts.
+
+    Args:
+        logits: (N, classes), N at least ``splits``.
+        splits: number of parts, each with its own p(y).
+        shuffle: permute rows by ``RandomState(2020)`` first, since neighbours are often alike.
+    Returns:
+        Mean and standard deviation (divisor ``splits``), float64.
+    """
+    if logits.ndim != 2 or not 1 <= splits <= len(logits):
+        raise ValueError(f"logits must be (N, classes) with N >= splits = {splits}, got {tuple(logits.shape)}")
+    count = len(logits)
+    if shuffle:
+        order = np.random.RandomState(SHUFFLE_SEED).permutation(count)
+        logits = logits[torch.from_numpy(order).to(logits.device)]
+    log_p = logits.double().log_softmax(1)
+    scores = []
+    for part in range(splits):
+        rows = log_p[part * count // splits : (part + 1) * count // splits]
+        log_marginal = rows.logsumexp(0) - np.log(len(rows))
+        divergence = (rows.exp() * (rows - log_marginal)).sum(1).mean()
+        scores.append(divergence.exp().item())
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+class InceptionScore(GatheringMetric):
+    """Mean inception score of the generated images over ``splits`` splits.
+
+    Splits depend on the order of the images, so each is kept with its position in the set. Keeps 1008 float32 numbers
+    per image.
+
+    Args:
+        splits: number of splits; fewer images than this are an error.
+        preprocess: "torch_fidelity" (the default) or "pytorch_fid", which shares its pass with FID.
+        state_dict: Inception weights instead of the published file.
+        verify_weights: whether that file must be the published one.
+        extractor: features from elsewhere; the three arguments above are then not used.
+    """
+
+    name = "is"
+    higher_is_better = True
+    inputs = "fakes"
+
+    def __init__(
+        self,
+        splits: int = 10,
+        preprocess: Preprocess = "torch_fidelity",
+        state_dict: Mapping[str, Tensor] | None = None,
+        verify_weights: bool = True,
+        extractor: InceptionFeatures | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if splits < 1:
+            raise ValueError(f"splits must be at least 1, got {splits}")
+        self.splits = splits
+        self.min_images = splits
+        self.extractor = extractor or InceptionFeatures.load(preprocess, state_dict, verify_weights)
+        self.add_rows("logits", torch.empty(0, FEATURE_DIMS[FEATURE]))
+        self.add_rows("positions", torch.empty(0, dtype=torch.int64))
+
+    def update(self, images: Tensor, positions: Tensor | None = None) -> None:
+        """Add generated images.
+
+        Args:
+            images: uint8 (N, 3, H, W).
+            positions: (N,) int64, the place of each image in the whole set. None means order of arrival; with several
+                ranks, that rank r of W got images r, r + W, r + 2W, ... as torch's DistributedSampler deals them.
+        """
+        check_images(self.name, images, channels=3)
+        if positions is None:
+            world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+            rank = dist.get_rank() if world > 1 else 0
+            seen = len(self.rows("positions"))
+            positions = rank + world * torch.arange(seen, seen + len(images))
+        elif positions.shape != (len(images),):
+            raise ValueError(f"positions must be ({len(images)},), got {tuple(positions.shape)}")
+        self.append("logits", self.extractor(images)[FEATURE])
+        self.append("positions", positions.long())
+
+    def compute(self) -> Tensor:
+        """Mean over splits, float64."""
+        logits = self.rows("logits")
+        self.require(len(logits), "images, one per split", "50,000")
+        mean, _ = inception_score(logits[self.rows("positions").argsort(stable=True)], self.splits)
+        return torch.tensor(mean, dtype=torch.float64, device=self.device)
+
+    def protocol(self) -> Description:
+        return {**self.extractor.protocol(), "feature": FEATURE, "splits": self.splits, "shuffle_seed": SHUFFLE_SEED}

@@ -1,0 +1,291 @@
+"""From 8-bit images to class ids, the way each official evaluator prepares images and combines scores."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ffl.errors import UserError
+from ffl.metrics.base import Description, check_images
+from ffl.metrics.segmenters.drn import DRN, DRNSeg
+from ffl.metrics.segmenters.loading import drn_from_state_dict, upernet_from_state_dict
+from ffl.metrics.segmenters.upernet import UPerNet
+from ffl.weights import describe_state_dict, describe_weights, find_weights, load_weights
+
+# Cityscapes labelIds that are evaluated, in the order of their trainIds 0 ... 18 (cityscapesScripts).
+CITYSCAPES_EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+# CSAIL evaluator: sides of its input are multiples of the encoder's stride; none exceeds this.
+UPERNET_MULTIPLE, UPERNET_MAX_SIDE = 32, 1000
+# Images per forward pass; bounds the memory of 150 score maps at full size.
+CHUNK = 4
+
+LabelSetName = Literal["cityscapes", "ade20k"]
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The ids of a data set's label maps, and how its evaluator treats them.
+
+    Attributes:
+        name: "cityscapes" or "ade20k".
+        num_classes: number of evaluated classes.
+        class_ids: the file's id of each evaluated class; every other id is ignored.
+        absent: what a class in neither labels nor predictions does to the mean IoU, see ``mean_iou``.
+        network: the network's name.
+        weights: names in ``ffl.weights.WEIGHTS``, by the part they belong to.
+        mean, std: RGB normalisation of images in [0, 1].
+        short_sides: shorter sides the image is resized to; empty for the image as it is.
+        mapping, ignored: in words, for records.
+    """
+
+    name: str
+    num_classes: int
+    class_ids: tuple[int, ...]
+    absent: Literal["skip", "zero"]
+    network: str
+    weights: Mapping[str, str]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    short_sides: tuple[int, ...]
+    mapping: str
+    ignored: str
+
+    def evaluation_ids(self, labels: Tensor) -> Tensor:
+        """Ids of the files to ids of the network: int64 of the same shape, -1 where ignored."""
+        labels = labels.long()
+        table = torch.full((max(self.class_ids) + 2,), -1, dtype=torch.int64)
+        table[list(self.class_ids)] = torch.arange(self.num_classes)
+        unknown = len(table) - 1
+        outside = (labels < 0) | (labels >= unknown)
+        return table.to(labels.device)[torch.where(outside, unknown, labels)]
+
+
+LABEL_SETS: Mapping[str, LabelSet] = {
+    "cityscapes": LabelSet(
+        name="cityscapes",
+        num_classes=19,
+        class_ids=CITYSCAPES_EVALUATED,
+        absent="skip",
+        network="DRN-D-105",
+        weights={"network": "drn_d_105_cityscapes"},
+        # fyu/drn, datasets/cityscapes/info.json
+        mean=(0.29010095242892997, 0.32808144844279574, 0.28696394422942517),
+        std=(0.1829540508368939, 0.18656561047509476, 0.18447508988480435),
+        short_sides=(),
+        mapping="labelIds to trainIds 0..18",
+        ignored="all ids without a trainId (void and rare classes)",
+    ),
+    "ade20k": LabelSet(
+        name="ade20k",
+        num_classes=150,
+        class_ids=tuple(range(1, 151)),
+        absent="zero",
+        network="UPerNet-101",
+        weights={"encoder": "upernet101_encoder", "decoder": "upernet101_decoder"},
+        # CSAILVision since its models are named ade20k-*; the older baseline-* models took BGR.
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        short_sides=(300, 375, 450, 525, 600),
+        mapping="ids 1..150 to 0..149",
+        ignored="id 0 (other)",
+    ),
+}
+
+
+class Segmenter(nn.Module):
+    """A segmentation network with the preparation of its official evaluator; made by ``load``.
+
+    The last predictions are remembered by the images' content, so several scores run the network once per batch.
+
+    Args:
+        labels: the label set it predicts.
+        network: DRN for Cityscapes, UPerNet for ADE20K.
+        weights: where the weights come from, for protocols.
+        input_size, short_sides: see ``load``.
+    """
+
+    _shared: ClassVar[WeakValueDictionary[tuple[Any, ...], "Segmenter"]] = WeakValueDictionary()
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        labels: LabelSet,
+        network: DRNSeg | UPerNet,
+        weights: Mapping[str, str | bool],
+        input_size: tuple[int, int] | None,
+        short_sides: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        self.labels = labels
+        self.network = network
+        self.weights = dict(weights)
+        self.input_size = input_size
+        self.short_sides = short_sides
+        self.register_buffer("mean", torch.tensor(labels.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(labels.std).view(1, 3, 1, 1), persistent=False)
+        self._last: tuple[Tensor, tuple[int, int], Tensor] | None = None
+
+    @classmethod
+    def load(
+        cls,
+        label_set: LabelSetName,
+        state_dict: Mapping[str, Any] | None = None,
+        *,
+        input_size: tuple[int, int] | None = None,
+        short_sides: Sequence[int] | None = None,
+        verify_weights: bool = True,
+    ) -> "Segmenter":
+        """The segmenter of these options and weights; the same object while anybody holds it.
+
+        Args:
+            label_set: "cityscapes" (DRN-D-105) or "ade20k" (UPerNet-101).
+            state_dict: weights: of a DRN-D, or {"encoder": ..., "decoder": ...} of UPerNet. None takes the
+                official files from ``$FFL_WEIGHTS``.
+            input_size: (H, W) that images are resized to first; None leaves them as generated. Cityscapes only.
+            short_sides: shorter sides whose probabilities are averaged; None is the official (300, 375, 450,
+                525, 600). ADE20K only.
+            verify_weights: whether the files must be the published ones, where a checksum is published.
+        Raises:
+            MissingWeights: a file is not there.
+            UserError: the weights do not fit, or an option is not one of this evaluation.
+        """
+        if label_set not in LABEL_SETS:
+            known = ", ".join(LABEL_SETS)
+            raise UserError(f"no segmentation network for {label_set!r}; there is one for {known}")
+        labels = LABEL_SETS[label_set]
+        upernet = label_set == "ade20k"
+        if (input_size if upernet else short_sides) is not None:
+            option = "input_size" if upernet else "short_sides"
+            raise UserError(f"{option} is not an option of the {label_set} evaluation; leave it out")
+        size = None if input_size is None else (int(input_size[0]), int(input_size[1]))
+        sides = labels.short_sides if short_sides is None else tuple(short_sides)
+        parts: Mapping[str, Any] | None = None
+        if state_dict is None:
+            for name in labels.weights.values():
+                find_weights(name, verify_weights)
+            described = [describe_weights(name) for name in labels.weights.values()]
+        else:
+            parts = state_dict if upernet else {"network": state_dict}
+            described = [describe_state_dict(part) for part in parts.values()]
+        weights = _join(described)
+        key = (label_set, size, sides, weights["weights_sha256"])
+        segmenter = cls._shared.get(key)
+        if segmenter is None:
+            if parts is None:
+                parts = {p: load_weights(name, verify_weights) for p, name in labels.weights.items()}
+            segmenter = cls(labels, _build(labels, parts), weights, size, sides)
+            cls._shared[key] = segmenter
+        return segmenter
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Class ids.
+
+        Args:
+            images: uint8 (N, 3, H, W).
+            size: (h, w) of the result.
+        Returns:
+            int64 (N, h, w) in [0, num_classes). Asked again for the same images, it does not run the network.
+        """
+        check_images(self.labels.network, images, 3)
+        if self._last is not None:
+            last, last_size, predictions = self._last
+            if last_size == size and last.device == images.device and torch.equal(last, images):
+                return predictions
+        chunks = [self._scores(chunk.to(self.mean.device), size).argmax(1) for chunk in images.split(CHUNK)]
+        predictions = torch.cat(chunks)
+        self._last = (images.clone(), size, predictions)
+        return predictions
+
+    def _scores(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Log-probabilities of DRN, mean probabilities of UPerNet: float (N, num_classes, *size)."""
+        if isinstance(self.network, DRNSeg):
+            resized = images if self.input_size is None else resize_uint8(images, self.input_size)
+            height, width = resized.shape[2:]
+            # The upsampling of DRN rounds sides up to multiples of 8; the excess lies beyond the image.
+            scores = self.network(self._normalise(resized))[:, :, :height, :width]
+            return F.interpolate(scores, size, mode="bilinear", align_corners=False)
+        total = torch.zeros((), device=images.device)
+        for side in self.short_sides:
+            resized = resize_uint8(images, upernet_size(images.shape[2:], side))
+            total = total + self.network.probabilities(self._normalise(resized), size) / len(self.short_sides)
+        return total
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        return (images.float() / 255 - self.mean) / self.std
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and pickles of a score need not carry the last batch.
+        return {**self.__dict__, "_last": None}
+
+    def protocol(self) -> Description:
+        """How labels come about, for the record beside a number."""
+        if self.labels.name == "cityscapes":
+            size = "as generated" if self.input_size is None else "{1}x{0}, bilinear".format(*self.input_size)
+        else:
+            sides = ", ".join(map(str, self.short_sides))
+            size = f"shorter side {sides}, multiples of {UPERNET_MULTIPLE}, bilinear"
+        return {
+            "label_set": self.labels.name,
+            "network": self.labels.network,
+            "num_classes": self.labels.num_classes,
+            **self.weights,
+            "input_size": size,
+            "prediction_resize": "scores, bilinear, to the label map",
+            "label_resize": "nearest, by the data set",
+            "label_ids": self.labels.mapping,
+            "ignored_labels": self.labels.ignored,
+        }
+
+
+def resize_uint8(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear with antialiasing as Pillow does it: across, then down, rounded to 8 bits after each.
+
+    uint8 (N, 3, H, W) to uint8 (N, 3, *size). A grey level may differ where a value is within rounding of a half.
+    """
+    for target in ((images.shape[2], size[1]), size):
+        if tuple(images.shape[2:]) != tuple(target):
+            resized = F.interpolate(images.float(), target, mode="bilinear", align_corners=False, antialias=True)
+            # Not round(): halves are common at simple ratios, and Pillow rounds them up.
+            images = resized.add(0.5).floor().clamp(0, 255).to(torch.uint8)
+    return images
+
+
+def upernet_size(size: Sequence[int], short_side: int) -> tuple[int, int]:
+    """(height, width) that the CSAIL evaluator resizes an image of ``size`` (height, width) to."""
+    scale = min(short_side / min(size), UPERNET_MAX_SIDE / max(size))
+    height, width = (-(-int(side * scale) // UPERNET_MULTIPLE) * UPERNET_MULTIPLE for side in size)
+    return height, width
+
+
+def _build(labels: LabelSet, parts: Mapping[str, Any]) -> DRNSeg | UPerNet:
+    network: DRNSeg | DRN | UPerNet
+    if labels.name == "ade20k":
+        network = upernet_from_state_dict(parts)
+        classes = parts["decoder"]["conv_last.1.weight"].shape[0]
+    else:
+        network = drn_from_state_dict(parts["network"])
+        if isinstance(network, DRN):
+            raise UserError("these are the weights of a DRN classifier; take those of the segmentation network")
+        classes = network.seg.out_channels
+    if classes != labels.num_classes:
+        raise UserError(
+            f"these weights have {classes} classes, not {labels.num_classes}; "
+            f"take the weights of {labels.network} trained on {labels.name}"
+        )
+    return network
+
+
+def _join(described: Sequence[Mapping[str, str | bool]]) -> dict[str, str | bool]:
+    """One description of several weight files."""
+    return {
+        "weights": ", ".join(str(part["weights"]) for part in described),
+        "weights_sha256": ", ".join(str(part["weights_sha256"]) for part in described),
+        "weights_verified": all(part["weights_verified"] for part in described),
+    }

@@ -1,0 +1,101 @@
+"""Distance between the radial power spectra of two sets of images.
+
+LFD says what PSNR says (see ``ffl.metrics.pixel.lfd``). This says whether generated images have the frequencies of real
+ones: the gap that the paper is about, and that blur hides from pixel errors.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ffl.metrics.base import Description, GatheringMetric, check_images
+from ffl.spectrum import radial_power
+
+# Far below the power of rounding to 8 bits, 1 / (12 · 255²) ≈ 1.3e-6: only keeps the logarithm of a flat image finite.
+POWER_FLOOR = 1e-10
+
+
+def spectrum_distance(real: Tensor, fake: Tensor, first_radius: int = 1) -> Tensor:
+    """Mean absolute difference of two log power profiles.
+
+    Args:
+        real: (R + 1,) mean power per integer radius 0..R of images in [0, 1].
+        fake: same shape.
+        first_radius: leave out smaller radii; radius 0 is the mean brightness.
+    Returns:
+        Scalar, float64, natural logarithm: 0.69 is a factor of 2 in power at a typical radius.
+    """
+    if real.ndim != 1 or real.shape != fake.shape:
+        raise ValueError(f"profiles must be (R + 1,) and alike, got {tuple(real.shape)} and {tuple(fake.shape)}")
+    logs = [profile.double().clamp_min(POWER_FLOOR).log() for profile in (real, fake)]
+    return (logs[0] - logs[1])[first_radius:].abs().mean()
+
+
+class SpectrumDistance(GatheringMetric):
+    """``spectrum_distance`` of mean profiles, over all radii from 1 to R = min(H, W) // 2.
+
+    Profiles are averaged over the images of a set before the logarithm. All images must have one size.
+    """
+
+    name = "spectrum_distance"
+    higher_is_better = False
+    inputs = "sets"
+    band: ClassVar[str] = "1..R"
+    real_count: Tensor
+    fake_count: Tensor
+    num_radii: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("num_radii", torch.zeros((), dtype=torch.int64), dist_reduce_fx="max")
+        for kind in ("real", "fake"):
+            self.add_state(f"{kind}_count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+            # Sums of profiles, end to end: their length is known only with the first image.
+            self.add_rows(f"{kind}_power", torch.empty(0, dtype=torch.float64))
+
+    def update(self, images: Tensor, real: bool) -> None:
+        """Add uint8 (N, C, H, W) images to the real or to the generated set."""
+        check_images(self.name, images)
+        power = radial_power(images.float() / 255).double().sum(0)
+        if int(self.num_radii) not in (0, len(power)):
+            raise ValueError(
+                f"{self.name} takes images of one size, got {tuple(images.shape[-2:])} "
+                f"after images of {int(self.num_radii) - 1} radii"
+            )
+        self.num_radii.fill_(len(power))
+        kind = "real" if real else "fake"
+        getattr(self, f"{kind}_count").add_(len(images))
+        parts = getattr(self, f"{kind}_power")
+        parts[:] = [power if not parts else parts[0] + power]
+
+    def compute(self) -> Tensor:
+        """The distance, float64."""
+        self.require(int(self.real_count), "real images")
+        self.require(int(self.fake_count), "generated images")
+        real = self.rows("real_power").view(-1, int(self.num_radii)).sum(0) / self.real_count
+        fake = self.rows("fake_power").view(-1, int(self.num_radii)).sum(0) / self.fake_count
+        return spectrum_distance(real, fake, self.first_radius(len(real) - 1))
+
+    def first_radius(self, nyquist: int) -> int:
+        """Smallest radius that counts."""
+        return 1
+
+    def protocol(self) -> Description:
+        return {
+            "range": "[0, 1]",
+            "profile": "mean power per integer radius, averaged over channels and images",
+            "logarithm": "natural",
+            "radii": self.band,
+            "power_floor": POWER_FLOOR,
+        }
+
+
+class SpectrumDistanceTop(SpectrumDistance):
+    """``SpectrumDistance`` over the top octave: radii above R / 2, where upsampling leaves its traces."""
+
+    name = "spectrum_distance_top"
+    band = "R/2 < r <= R"
+
+    def first_radius(self, nyquist: int) -> int:
+        return nyquist // 2 + 1

@@ -1,0 +1,89 @@
+"""The FID Inception network and both ways of preparing its input give the official outputs."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from oracles import Case, names
+from torch import Tensor
+
+from ffl.errors import UserError
+from ffl.metrics.inception import InceptionFID, load_inception, preprocess_images, resize_tensorflow
+
+NETWORK_CASES = [*names("j_inception_pytorchfid"), *names("j_inception_torchfidelity")]
+OUTPUTS = {
+    "pooled_64": "64",
+    "pooled_192": "192",
+    "pooled_768": "768",
+    "pool3": "2048",
+    "logits": "logits",
+    "logits_unbiased": "logits_unbiased",
+}
+
+
+@pytest.fixture(scope="module")
+def official() -> Callable[[Case], InceptionFID]:
+    """The network with the weights by rule, which all cases share."""
+    networks: list[InceptionFID] = []
+
+    def load(case: Case) -> InceptionFID:
+        if not networks:
+            networks.append(load_inception(case.state_dict()))
+        return networks[0]
+
+    return load
+
+
+def images_of(case: Case) -> Tensor:
+    return case.tensors()["images"].permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("name", NETWORK_CASES)
+def test_features_equal_official_ones(name: str, official: Callable[[Case], InceptionFID]) -> None:
+    case = Case(name)
+    network = official(case)
+    maps: list[Tensor] = []
+    handle = network.Mixed_6e.register_forward_hook(lambda module, inputs, output: maps.append(output))
+    preprocess = "pytorch_fid" if "pytorchfid" in name else "torch_fidelity"
+    features = network.features(images_of(case), preprocess)
+    handle.remove()
+    for output in case.entry["outputs"]:
+        case.check(output, maps[0] if output == "block2" else features[OUTPUTS[output]])
+
+
+@pytest.mark.parametrize("name", names("j_inception_resize"))
+def test_preprocessing_equals_official_one(name: str) -> None:
+    case = Case(name)
+    images = images_of(case)
+    case.check("tensorflow", resize_tensorflow(images.float(), 299))
+    case.check("tensorflow_normalised", preprocess_images(images, "torch_fidelity"))
+    case.check("pytorch_fid_normalised", preprocess_images(images, "pytorch_fid"))
+
+
+def test_tensorflow_resize_by_hand() -> None:
+    """Two pixels to four: positions 0, 0.5, 1, 1.5, the last beyond the last pixel."""
+    images = torch.tensor([[0.0, 10.0], [20.0, 30.0]])[None, None]
+    expected = torch.tensor([[0, 5, 10, 10], [10, 15, 20, 20], [20, 25, 30, 30], [20, 25, 30, 30]]).float()
+    assert torch.equal(resize_tensorflow(images, 4)[0, 0], expected)
+
+
+@pytest.mark.parametrize("name", names("j_inception_pytorchfid_64x64_noise"))
+def test_keys_and_shapes_are_the_official_ones(name: str) -> None:
+    expected = {key: list(value.shape) for key, value in InceptionFID().state_dict().items()}
+    assert Case(name).key_shapes() == expected
+
+
+def test_weights_that_do_not_fit_are_named() -> None:
+    state = InceptionFID().state_dict()
+    bias = state.pop("fc.bias")
+    with pytest.raises(UserError, match=r"1 missing \(fc\.bias\), 1 unexpected \(fc\.offset\)"):
+        load_inception({**state, "fc.offset": bias})
+    with pytest.raises(UserError, match=r"size mismatch for fc\.bias.*\[1000\]"):
+        load_inception({**state, "fc.bias": bias[:1000]})
+
+
+def test_wrong_input_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"shape \(N, 3, H, W\), got \(1, 1, 8, 8\)"):
+        preprocess_images(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), "pytorch_fid")
+    with pytest.raises(ValueError, match="pytorch_fid, torch_fidelity, got 'clean'"):
+        preprocess_images(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "clean")  # type: ignore[arg-type]

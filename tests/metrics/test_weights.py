@@ -1,0 +1,240 @@
+"""Weight files: found, verified, loaded safely, downloaded; and what the user is told when that fails."""
+
+import hashlib
+import io
+import pickle
+import urllib.error
+from email.message import Message
+from pathlib import Path
+
+import pytest
+import torch
+
+from ffl import weights
+from ffl.errors import UserError
+from ffl.weights import WEIGHTS, MissingWeights, WeightFile, describe_weights, find_weights, load_weights
+from scripts import download_weights
+
+STATE = {"layer.weight": torch.arange(6.0).view(2, 3), "layer.bias": torch.tensor([1.0, 2.0])}
+
+
+@pytest.fixture
+def content() -> bytes:
+    buffer = io.BytesIO()
+    torch.save(STATE, buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> WeightFile:
+    """A registry entry "small" with a known hash, served from a file URL; the weights folder does not exist yet."""
+    source = tmp_path / "server" / "small.pth"
+    source.parent.mkdir()
+    source.write_bytes(content)
+    entry = WeightFile("small.pth", source.as_uri(), hashlib.sha256(content).hexdigest(), len(content), "tests")
+    monkeypatch.setitem(WEIGHTS, "small", entry)
+    monkeypatch.setenv("FFL_WEIGHTS", str(tmp_path / "weights"))
+    return entry
+
+
+def put(entry: WeightFile, content: bytes) -> Path:
+    path = weights.weights_dir() / entry.filename
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_published_hashes_match_the_prefixes_in_the_file_names() -> None:
+    for name, prefix in {
+        "inception_fid": "6726825d",
+        "alexnet": "7be5be79",
+        "vgg16": "397923af",
+        "vgg19": "dcbb9e9d",
+    }.items():
+        assert prefix in WEIGHTS[name].filename
+        assert WEIGHTS[name].sha256 is not None
+        assert WEIGHTS[name].sha256.startswith(prefix)
+        assert len(WEIGHTS[name].sha256) == 64
+
+
+def test_absent_file_names_itself_the_folder_and_the_command(published: WeightFile) -> None:
+    with pytest.raises(MissingWeights) as caught:
+        find_weights("small")
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in ("small.pth", str(weights.weights_dir()), "python scripts/download_weights.py small"):
+        assert part in message
+
+
+def test_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(UserError, match="unknown name 'vgg11'; expected one of inception_fid, alexnet"):
+        find_weights("vgg11")
+
+
+def test_published_file_loads_and_is_described(published: WeightFile, content: bytes) -> None:
+    path = put(published, content)
+    loaded = load_weights("small")
+    assert loaded.keys() == STATE.keys()
+    assert all(torch.equal(loaded[key], STATE[key]) for key in STATE)
+    assert find_weights("small") == path
+    assert describe_weights("small") == {
+        "weights": "small.pth",
+        "weights_sha256": hashlib.sha256(content).hexdigest(),
+        "weights_verified": True,
+    }
+
+
+def test_other_content_is_refused_or_named_as_unverified(published: WeightFile, content: bytes) -> None:
+    put(published, content + b"x")
+    with pytest.raises(
+        UserError, match=rf"{len(content) + 1} bytes, but small.pth has {len(content)}; get it again from"
+    ):
+        load_weights("small")
+    changed = {**STATE, "layer.bias": torch.tensor([1.0, 3.0])}
+    path = put(published, content)
+    buffer = io.BytesIO()
+    torch.save(changed, buffer)
+    path.write_bytes(buffer.getvalue())
+    other = path.read_bytes()
+    assert len(other) == len(content)
+    with pytest.raises(UserError, match=r"SHA-256 .*, but small\.pth has"):
+        load_weights("small")
+    assert torch.equal(load_weights("small", verify=False)["layer.bias"], changed["layer.bias"])
+    described = describe_weights("small")
+    assert described["weights_verified"] is False
+    assert described["weights_sha256"] == hashlib.sha256(other).hexdigest()
+
+
+def test_prefix_and_absence_of_a_hash(published: WeightFile, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(published, content)
+    digest = hashlib.sha256(content).hexdigest()
+    for sha256, verified in ((digest[:8], True), (None, False)):
+        monkeypatch.setitem(WEIGHTS, "small", WeightFile("small.pth", "", sha256, None, "tests"))
+        assert describe_weights("small")["weights_verified"] is verified
+        find_weights("small")
+
+
+class Payload:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("executed",)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"<html>not found</html>", id="web page"),
+        pytest.param(pickle.dumps(Payload(), protocol=2), id="code"),
+        pytest.param(None, id="truncated"),
+    ],
+)
+def test_unreadable_file_is_one_line_and_runs_no_code(
+    bad: bytes | None, published: WeightFile, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = put(published, content[: len(content) // 2] if bad is None else bad)
+    with pytest.raises(UserError) as caught:
+        load_weights("small", verify=False)
+    assert str(caught.value).startswith(f"{path}: not a readable weight file")
+    assert "\n" not in str(caught.value)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_file_that_is_no_state_dict_is_refused(published: WeightFile) -> None:
+    path = put(published, b"")
+    torch.save([torch.zeros(1)], path)
+    with pytest.raises(UserError, match="holds list, expected a state dict"):
+        load_weights("small", verify=False)
+
+
+def test_download(published: WeightFile, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    assert download_weights.main(["small"]) == 0
+    path = weights.weights_dir() / "small.pth"
+    assert path.read_bytes() == content
+    assert [file.name for file in path.parent.iterdir()] == ["small.pth"]
+    assert str(path) in capsys.readouterr().out
+    Path(published.url.removeprefix("file://")).unlink()
+    assert download_weights.main(["small"]) == 0  # already there and right: nothing is fetched
+
+
+def test_wrong_download_leaves_nothing_behind(
+    published: WeightFile, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(published.url.removeprefix("file://")).write_bytes(content[:-1])
+    assert download_weights.main(["small"]) == 2
+    assert f"{len(content) - 1} bytes, but small.pth has {len(content)}" in capsys.readouterr().err
+    assert list(weights.weights_dir().iterdir()) == []
+
+
+def test_offline_says_what_to_fetch_and_where_to_put_it(
+    published: WeightFile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(*arguments: object, **options: object) -> None:
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    assert download_weights.main(["small"]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    for part in ("Name or service not known", published.url, str((weights.weights_dir() / "small.pth").absolute())):
+        assert part in message
+
+
+def test_server_error_is_one_line(
+    published: WeightFile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*arguments: object, **options: object) -> None:
+        raise urllib.error.HTTPError(published.url, 404, "Not Found", Message(), None)
+
+    monkeypatch.setattr("urllib.request.urlopen", missing)
+    assert download_weights.main(["small"]) == 2
+    assert "Not Found" in capsys.readouterr().err
+
+
+def test_local_file_is_installed_after_the_same_checks(
+    published: WeightFile, content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local = tmp_path / "mine.pth"
+    local.write_bytes(b"another file" * 100)
+    assert download_weights.main(["small", "--file", str(local)]) == 2
+    assert f"error: {local}: 1200 bytes" in capsys.readouterr().err
+    local.write_bytes(content)
+    assert download_weights.main(["small", "--file", str(local)]) == 0
+    assert (weights.weights_dir() / "small.pth").read_bytes() == content
+    assert local.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no name given"),
+        (["vgg11"], "unknown name 'vgg11'"),
+        (["small", "alexnet", "--file", "x.pth"], "--file installs one file, got 2 names"),
+        (["small", "--file", "nowhere.pth"], "--file nowhere.pth: no such file"),
+        (["drn_d_105_cityscapes"], "no direct link: open http://go.yf.io/drn-cityscapes-models"),
+    ],
+)
+def test_wrong_commands(
+    arguments: list[str], message: str, published: WeightFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert download_weights.main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_unwritable_folder_is_one_line(
+    published: WeightFile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FFL_WEIGHTS", str(tmp_path / "file" / "weights"))
+    assert download_weights.main(["small"]) == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_list_shows_what_is_there(published: WeightFile, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    put(published, content)
+    assert download_weights.main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split()[0]: line for line in lines}
+    assert " yes " in rows["small"]
+    assert " no " in rows["alexnet"]
+    assert "244 MB" in rows["alexnet"]
+    assert "unknown" in rows["upernet101_encoder"]
