@@ -1,17 +1,20 @@
 """Measure a finished run or two folders of images: python evaluate.py run=DIR | real=DIR fake=DIR, see --help."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from datasets import ImageDataset, build_dataset
 from ffl.errors import UserError
 from ffl.evaluation import (
     TASK_METRICS,
     Images,
+    Reference,
     check_metrics,
     measure,
     paired_files,
@@ -19,7 +22,7 @@ from ffl.evaluation import (
     table,
     write_metrics,
 )
-from ffl.images import Protocol, to_uint8
+from ffl.images import Protocol, from_uint8, to_uint8
 from ffl.metrics import METRICS
 from ffl.metrics.segmentation import LabelSetName
 from ffl.model import Model, Task
@@ -122,15 +125,22 @@ def evaluate_run(config: Config) -> tuple[list[Record], Path]:
     if task != "synthesis" and num_images > len(dataset):
         raise UserError(f"num_images={num_images}: the {config['split']} split has {len(dataset)} images")
     out = Path(config["out"] or run.path)
+    model = model.to(device).eval()
+    real_count = len(dataset) if task == "synthesis" else num_images
+    real = RealImages(dataset, real_count, config["batch_size"], config["protocol"])
+    if task == "synthesis":
+        batches = synthetic_images(model, num_images, real, config["seed"])
+    else:
+        batches = paired_images(model, task, real, config["seed"])
     records = measure(
         config["metrics"] or default_metrics(task, dataset.name),
-        generate_pairs(model.to(device).eval(), dataset, task, num_images, config, out),
+        saved(batches, out / f"{task}_images" if config["save_images"] else None),
         num_images,
         protocol={
             "task": task,
             "reference": f"{dataset.name} {config['split']}",
             "reference_fingerprint": dataset.fingerprint,
-            "reference_images": len(dataset),
+            "reference_images": real_count,
             "size": list(dataset.image_size),
             "quantisation": config["protocol"],
             "evaluation_seed": config["seed"],
@@ -146,6 +156,7 @@ def evaluate_run(config: Config) -> tuple[list[Record], Path]:
         device=device,
         verify_weights=config["verify_weights"],
         options=metric_options(dataset.name),
+        reference=Reference(real, Path(config["cache_dir"]) / "statistics"),
     )
     name = "metrics.json" if task == model.tasks[0] else f"metrics_{task}.json"
     return records, out / name
@@ -163,39 +174,66 @@ def default_metrics(task: Task, dataset: str) -> list[str]:
     return [name for name in TASK_METRICS[task] if METRICS[name].inputs != "labels" or name in known]
 
 
-def load_model(run_config: Config, image_size: tuple[int, int], path: Path) -> tuple[Model, int]:
-    """The model of a run with the weights of a checkpoint, and the step they are from.
+def load_model(run_config: Config, image_size: tuple[int, int], path: Path) -> tuple[Model, int | None]:
+    """The model of a run with the weights of a checkpoint, and the step they are from, None for imported ones.
 
     The objective is left empty: evaluation needs no losses, nor the pretrained weights of perceptual ones.
     """
     model = build_model(**run_config["model"], image_size=image_size, objective=Objective())
-    state = load_checkpoint(path)
-    load_model_state(model, state["model"], path)
+    state = load_checkpoint(path, whole=False)
+    load_model_state(model, state["model"], path, state.get("networks"))
     return model, state["step"]
 
 
-def generate_pairs(
-    model: Model, dataset: ImageDataset, task: Task, num_images: int, config: dict[str, Any], out: Path
-) -> Iterator[Images]:
-    """Real and generated images of the data set, both quantised by ``protocol``.
+@dataclass(frozen=True)
+class RealImages:
+    """The first images of a data set as metrics see them, in batches; can be iterated again and again."""
 
-    Synthesis has no pairs: image i of the prior stands beside real image i, and real ones end where the split does.
-    """
+    dataset: ImageDataset
+    count: int
+    batch_size: int
+    protocol: Protocol
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for first in range(0, self.count, self.batch_size):
+            indices = np.arange(first, min(first + self.batch_size, self.count))
+            image = self.dataset.batch(indices, None)["image"]
+            assert isinstance(image, Tensor)
+            yield to_uint8(from_uint8(image), self.protocol)
+
+
+def paired_images(model: Model, task: Task, real: RealImages, seed: int) -> Iterator[tuple[list[str], Images]]:
+    """Names, and each real image with what the model makes from the same item, both quantised alike."""
     device = next(model.parameters()).device
-    protocol: Protocol = config["protocol"]
-    for first in range(0, num_images, config["batch_size"]):
-        last = min(first + config["batch_size"], num_images)
-        raw = dataset.batch(np.arange(min(first, len(dataset)), min(last, len(dataset))), None)
-        batch = to_device(raw, device)
-        real = to_uint8(batch["image"], protocol)
-        if task == "synthesis":
-            batch = {"index": torch.arange(first, last, device=device)}
-        fake = to_uint8(model.generate(batch, task, config["seed"]), protocol)
-        if config["save_images"]:
-            for index, image in zip(range(first, last), fake, strict=True):
-                name = dataset.names[index] if task != "synthesis" else f"{index:06d}"
-                save_png(out / f"{task}_images" / f"{name}.png", image)
-        yield Images(real, fake, batch.get("label"))
+    for first in range(0, real.count, real.batch_size):
+        indices = np.arange(first, min(first + real.batch_size, real.count))
+        batch = to_device(real.dataset.batch(indices, None), device)
+        fake = to_uint8(model.generate(batch, task, seed), real.protocol)
+        yield (
+            [real.dataset.names[index] for index in indices],
+            Images(to_uint8(batch["image"], real.protocol), fake, batch.get("label")),
+        )
+
+
+def synthetic_images(model: Model, num_images: int, real: RealImages, seed: int) -> Iterator[tuple[list[str], Images]]:
+    """Numbers for names, and batches from the prior beside batches of real images; the shorter set ends in empty ones."""
+    device = next(model.parameters()).device
+    reals = iter(real)
+    height, width = real.dataset.image_size
+    nothing = torch.empty(0, 3, height, width, dtype=torch.uint8)
+    for first in range(0, max(num_images, real.count), real.batch_size):
+        index = torch.arange(first, max(first, min(first + real.batch_size, num_images)), device=device)
+        fake = to_uint8(model.generate({"index": index}, "synthesis", seed), real.protocol) if len(index) else nothing
+        yield [f"{number:06d}" for number in index.tolist()], Images(next(reals, nothing), fake)
+
+
+def saved(batches: Iterator[tuple[list[str], Images]], folder: Path | None) -> Iterator[Images]:
+    """The images of ``batches``; generated ones are written to ``folder`` on the way, where there is one."""
+    for names, images in batches:
+        if folder is not None:
+            for name, image in zip(names, images.fake, strict=True):
+                save_png(folder / f"{name}.png", image)
+        yield images
 
 
 def task(config: Config, overrides: list[str]) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ffl.errors import UserError
-from ffl.metrics import METRICS, ImageMetric, build_metric
+from ffl.metrics import FID, METRICS, ImageMetric, build_metric
+from ffl.metrics.reference_cache import ReferenceCache
 from ffl.provenance import code_version, environment
 from ffl.record import Record, append_records
 from ffl.training.files import write_text
@@ -47,6 +48,19 @@ class Images:
     label: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Reference:
+    """The real images of an evaluation, whose Inception statistics are kept for the next one.
+
+    Attributes:
+        batches: uint8 (N, 3, H, W); iterated more than once.
+        cache: folder of the statistics, see ``ReferenceCache``.
+    """
+
+    batches: Iterable[Tensor]
+    cache: Path
+
+
 def check_metrics(names: list[str]) -> None:
     """Raise UserError for a metric that does not exist."""
     for name in names:
@@ -63,6 +77,7 @@ def measure(
     device: torch.device,
     verify_weights: bool = True,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    reference: Reference | None = None,
 ) -> list[Record]:
     """Compute metrics in one pass.
 
@@ -75,6 +90,7 @@ def measure(
         device: where to compute.
         verify_weights: whether pretrained weights must have their published SHA-256.
         options: further arguments of metrics, by name.
+        reference: all real images once more, for metrics that keep their statistics.
     Returns:
         One record per name; a metric whose weights are absent has no value and says how to get them.
     Raises:
@@ -92,9 +108,16 @@ def measure(
             continue
         if num_images < metrics[name].min_images:
             raise UserError(f"{name}: needs at least {metrics[name].min_images} images, got {num_images}")
+    referenced: set[str] = set()
+    for name, metric in metrics.items():
+        if isinstance(metric, FID) and reference is not None:
+            cache = ReferenceCache(reference.cache)
+            metric.set_reference(cache.statistics(reference.batches, metric.extractor, metric.feature))
+            referenced.add(name)
     with tqdm(total=num_images, desc="evaluating", unit="image", dynamic_ncols=True) as bar:
         for images in batches:
-            update_all(metrics.values(), images)
+            for name, metric in metrics.items():
+                update(metric, images, with_real=name not in referenced)
             bar.update(len(images.fake))
     values = {name: float(metric.compute()) for name, metric in metrics.items()}
     seconds = round(time.perf_counter() - began, 2)
@@ -113,27 +136,33 @@ def measure(
     ]
 
 
-def update_all(metrics: Iterable[ImageMetric], images: Images) -> None:
-    """Give one batch to every metric, in the form that each takes.
+def update(metric: ImageMetric, images: Images, with_real: bool = True) -> None:
+    """Give one batch to a metric in the form that it takes.
 
+    In synthesis, which has no pairs, one of the two sets may end before the other: its batches are then empty.
+
+    Args:
+        metric: to update.
+        images: the batch.
+        with_real: False for a metric of sets that knows the real one already.
     Raises:
-        UserError: if a metric needs label maps and there are none.
+        UserError: if the metric needs label maps and there are none.
     """
-    for metric in metrics:
-        device = metric.device
-        fake = images.fake.to(device)
-        if metric.inputs == "pairs":
-            metric.update(fake, images.real.to(device))
-        elif metric.inputs == "sets":
-            if len(images.real):  # synthesis may go on after the real images have ended
-                metric.update(images.real.to(device), real=True)
+    real, fake = images.real.to(metric.device), images.fake.to(metric.device)
+    if metric.inputs == "pairs":
+        metric.update(fake, real)
+    elif metric.inputs == "sets":
+        if with_real and len(real):
+            metric.update(real, real=True)
+        if len(fake):
             metric.update(fake, real=False)
-        elif metric.inputs == "fakes":
+    elif metric.inputs == "fakes":
+        if len(fake):
             metric.update(fake)
-        elif images.label is None:
-            raise UserError(f"{metric.name}: compares with label maps, and these images have none")
-        else:
-            metric.update(fake, images.label.to(device))
+    elif images.label is None:
+        raise UserError(f"{metric.name}: compares with label maps, and these images have none")
+    else:
+        metric.update(fake, images.label.to(metric.device))
 
 
 def table(records: list[Record]) -> str:

@@ -133,6 +133,8 @@ class UNetGenerator(nn.Module):
         statistics: Statistics = "running",
     ) -> None:
         super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.num_downs, self.ngf, self.norm = num_downs, ngf, norm
         widths = [out_channels, *(ngf * min(2**depth, 8) for depth in range(num_downs))]
         self.dropout_widths = {depth: widths[depth] for depth in range(4, num_downs - 1)} if dropout else {}
         block: SkipBlock | None = None

@@ -1,6 +1,7 @@
 """Checkpoints: tensors and plain values only, written atomically, loaded without executing anything."""
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,16 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         torch.save({"format": FORMAT, **state}, file)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, whole: bool = True) -> dict[str, Any]:
     """Read what ``save_checkpoint`` wrote, tensors on the CPU.
 
+    Args:
+        path: of the file.
+        whole: whether training is to resume from it. A state may name under ``networks`` the networks whose weights
+            it holds, all others being absent, as an imported one does: enough to generate images, not to resume.
     Raises:
-        UserError: if the file is absent, damaged, holds more than tensors and plain values, or has another format.
+        UserError: if the file is absent, damaged, holds more than tensors and plain values, has another format, or is
+            not whole where it has to be.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -34,6 +40,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a readable checkpoint of tensors and plain values ({reason})") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of this program (format {FORMAT})")
+    if whole and "networks" in state:
+        raise UserError(
+            f"{path}: an imported checkpoint, which holds the {' and '.join(state['networks'])} alone: evaluate.py "
+            "takes it, but training cannot resume from it; leave resume out to start a new run"
+        )
     return state
 
 
@@ -42,13 +53,22 @@ def model_state(model: nn.Module) -> dict[str, Tensor]:
     return {key: value for key, value in model.state_dict().items() if not key.startswith("objective.")}
 
 
-def load_model_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+def load_model_state(
+    model: nn.Module, state: dict[str, Tensor], path: Path, networks: Collection[str] | None = None
+) -> None:
     """Load what ``model_state`` returned.
 
+    Args:
+        model: to load into.
+        state: keys to tensors.
+        path: where they are from, for messages.
+        networks: attributes of the model that ``state`` holds, all of each; None for the whole model.
     Raises:
         UserError: naming keys that are missing, unexpected or of another shape.
     """
     own = model_state(model)
+    if networks is not None:
+        own = {key: value for key, value in own.items() if key.partition(".")[0] in networks}
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     reshaped = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
     if missing or unexpected or reshaped:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ffl.errors import UserError
 from ffl.images import to_uint8
+from ffl.model import Batch
 from ffl.spectrum import log_spectrum
 from ffl.training.files import atomic_write
 from ffl.training.run_directory import RunDirectory
@@ -91,11 +92,20 @@ class Logger:
             f"loss {name} became {value} at step {step}; {saved}. Lower the learning rate or the weight of that term"
         )
 
-    def images(self, step: int, real: Tensor | None, fake: Tensor) -> None:
-        """Save a grid of real and generated images above their spectra; images (N, 3, H, W) in [-1, 1]."""
-        rows = [fake] if real is None else [real, fake]
-        pictures = torch.cat([to_uint8(row, "rounded") for row in rows])
-        grid = make_grid(pictures, nrow=len(fake), padding=2, pad_value=255)
+    def images(self, step: int, batch: Batch, fake: Tensor) -> None:
+        """Save a grid with a row each for what images were made from, the real ones and the generated ones.
+
+        Args:
+            step: for the file name.
+            batch: its ``source``, ``label`` and ``image`` are shown where it has them.
+            fake: (N, 3, H, W) in [-1, 1].
+        """
+        given = [batch["source"]] if "source" in batch else []
+        rows = [*([batch["image"]] if "image" in batch else []), fake]
+        pictures = [to_uint8(row, "rounded") for row in (*given, *rows)]
+        if "label" in batch:
+            pictures.insert(0, label_colours(batch["label"]))
+        grid = make_grid(torch.cat(pictures), nrow=len(fake), padding=2, pad_value=255)
         save_png(self.run.samples / f"step_{step:07d}.png", grid)
         self.board.add_image("samples", grid, step)
         spectra = torch.stack([log_spectrum(row) for row in rows])[:, None]
@@ -110,6 +120,14 @@ class Logger:
         """Finish the bar and flush TensorBoard."""
         self.bar.close()
         self.board.close()
+
+
+def label_colours(label: Tensor) -> Tensor:
+    """Label maps int64 (N, H, W) as pictures uint8 (N, 3, H, W): a fixed colour for each id."""
+    hues = torch.arange(256).mul(0.61803398875).remainder(1)  # golden ratio steps: neighbours differ clearly
+    phases = torch.tensor([0.0, 1 / 3, 2 / 3])
+    palette = 127.5 + 100 * torch.cos(2 * torch.pi * (hues[:, None] - phases))
+    return palette.to(torch.uint8).to(label.device)[label % 256].movedim(-1, 1)
 
 
 def save_png(path: Path, image: Tensor) -> None:

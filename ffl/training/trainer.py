@@ -209,9 +209,8 @@ class Trainer:
         images = self.validation if self.validation is not None else self.loader.dataset
         batch = to_device(images.batch(np.arange(min(GRID_IMAGES, len(images))), None), self.device)
         with evaluating(self.model):
-            task = self.model.tasks[0]
-            fake = self.model.generate(batch, task, self.seed)
-        logger.images(step, None if task == "synthesis" else batch["image"], fake)
+            fake = self.model.generate(batch, self.model.tasks[0], self.seed)
+        logger.images(step, batch, fake)
 
 
 def make_optimizers(phases: list[Phase]) -> dict[str, torch.optim.Adam]:

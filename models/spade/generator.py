@@ -88,6 +88,7 @@ class SpadeGenerator(nn.Module):
         latent_dim: int | None = None,
     ) -> None:
         super().__init__()
+        self.semantic_channels, self.ngf, self.upsampling = semantic_channels, ngf, upsampling
         self.first_size = tuple(side >> DOUBLINGS[upsampling] for side in image_size)
         self.latent_dim = latent_dim
         self.double_in_middle = upsampling != "normal"

@@ -1,0 +1,366 @@
+"""python scripts/import_checkpoint.py: official weights become runs that evaluate.py measures."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from oracles import SHARED, Case
+from PIL import Image
+from torch import Tensor, nn
+
+import evaluate
+import train
+from datasets import build_dataset
+from ffl.errors import UserError
+from ffl.images import to_uint8
+from ffl.model import Model, latent_noise
+from ffl.training.checkpoint import load_checkpoint, save_checkpoint
+from ffl.training.program import compose
+from ffl.training.run_directory import RunDirectory
+from ffl.training.trainer import to_device
+from models.ae import MLP
+from models.official import load_official
+from models.pix2pix import UNetGenerator
+from models.spade import SpadeGenerator
+from scripts.import_checkpoint import image_size, import_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+PHOTOS = ["dataset=photos", "dataset.test_images=5"]
+LABELS = ["dataset.label_levels=5", "model.label_channels=5"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FFL_WEIGHTS", str(tmp_path / "no_weights"))
+
+
+def saved(state: dict[str, Tensor], name: str = "latest_net_G.pth") -> Path:
+    torch.save(state, name)
+    return Path(name)
+
+
+def imported(kind: str, state: dict[str, Tensor], *overrides: str) -> RunDirectory:
+    return import_checkpoint([f"kind={kind}", f"file={saved(state)}", "out=runs/official", *overrides])
+
+
+def model_of(run: RunDirectory, height: int, width: int) -> Model:
+    """The model of a run as the evaluation program loads it."""
+    model, step = evaluate.load_model(run.config(), (height, width), run.last)
+    assert step is None
+    return model.eval()
+
+
+# Official weights and outputs, through the run.
+
+
+def test_autoencoder_of_the_authors() -> None:
+    case = Case("c_mlp_64_256_2")
+    run = imported("vanilla_ae", case.state_dict())
+    config = run.config()
+    assert config["dataset"]["name"] == "celeba"
+    assert config["dataset"]["image_size"] == 64
+    assert (config["model"]["hidden_dim"], config["model"]["num_layers"]) == (256, 2)
+    case.check("recon", model_of(run, 64, 64).generate({"image": case.tensors()["x"]}, "reconstruction", 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "overrides"),
+    [
+        ("d_unet256_ngf8_train_b1", 256, []),  # the official evaluation: statistics of each image
+        ("d_unet256_ngf8_eval", 256, ["model.norm_statistics=running"]),  # with its --eval
+        ("d_unet128_ngf8_instance_eval", 128, ["dataset.image_size=128", "dataset.load_size=143"]),
+    ],
+)
+def test_pix2pix(name: str, size: int, overrides: list[str]) -> None:
+    case = Case(name)
+    run = imported("pix2pix_generator", case.state_dict(), "model.test_dropout=false", *overrides)
+    config = run.config()
+    assert config["dataset"]["name"] == "facades"
+    norm = "instance" if "instance" in name else "batch"
+    assert (config["model"]["ngf"], config["model"]["norm"]) == (8, norm)
+    assert config["model"]["num_downs"] == size.bit_length() - 1
+    source = case.tensors()["A"]
+    case.check("output", model_of(run, size, size).generate({"source": source}, "translation", 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "overrides", "expected"),
+    [
+        ("e_spade_G_cityscapes_more", (256, 512), [], ("cityscapes", 35, True, "more")),
+        ("e_spade_G_cityscapes_normal", (256, 512), ["model.upsampling=normal"], ("cityscapes", 35, True, "normal")),
+        ("e_spade_G_ade20k", (256, 256), [], ("ade20k", 151, False, "normal")),
+    ],
+)
+def test_spade(name: str, size: tuple[int, int], overrides: list[str], expected: tuple[Any, ...]) -> None:
+    case = Case(name)
+    run = imported("spade_generator", case.state_dict(), "model.ndf=4", *overrides)
+    model = run.config()["model"]
+    found = (run.config()["dataset"]["name"], model["label_channels"], model["instance_edges"], model["upsampling"])
+    assert found == expected
+    assert (model["ngf"], model["use_vae"]) == (8, False)
+    with torch.no_grad():
+        case.check("output", model_of(run, *size).generator(case.tensors()["semantics"]))
+
+
+def test_spade_with_a_latent_vector_draws_it_from_the_prior() -> None:
+    """Its encoder is another file: the run makes images without."""
+    case = Case("e_spade_G_vae_most")
+    photos = [*PHOTOS, "dataset.image_size=128", *LABELS]
+    run = imported("spade_generator", case.state_dict(), *photos, "model.ndf=4")
+    settings = run.config()["model"]
+    assert (settings["latent_dim"], settings["style"], settings["upsampling"]) == (256, "prior", "most")
+    model, semantics = model_of(run, 128, 128), case.tensors()["semantics"]
+    with torch.no_grad():
+        case.check("output", model.generator(semantics, case.tensors()["z"]))
+        index = torch.tensor([3, 4])
+        expected = model.generator(semantics, latent_noise(index, 7, (256,)))
+    assert torch.equal(model.generate({"label": semantics.argmax(1), "index": index}, "semantic", 7), expected)
+
+
+# From file to pictures and numbers.
+
+
+def tiny_autoencoder() -> nn.Module:
+    return MLP((3, 16, 16), hidden_dim=8, num_layers=3)
+
+
+def tiny_unet() -> nn.Module:
+    """Its running statistics are not those of any image, so that outputs tell which are used."""
+    network = UNetGenerator(num_downs=5, ngf=2)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-1, 1)
+            module.running_var.uniform_(0.5, 2)
+    return network
+
+
+def tiny_spade() -> nn.Module:
+    return SpadeGenerator((32, 32), 5, ngf=2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "network", "overrides", "feed"),
+    [
+        ("vanilla_ae", tiny_autoencoder, [], lambda batch: batch["image"]),
+        (
+            "pix2pix_generator",
+            tiny_unet,
+            ["dataset.image_size=32", "dataset.pairs=true", "model.norm_statistics=running", "model.dropout=false"],
+            lambda batch: batch["source"],
+        ),
+        (
+            "spade_generator",
+            tiny_spade,
+            ["dataset.image_size=32", *LABELS],
+            lambda batch: nn.functional.one_hot(batch["label"], 5).permute(0, 3, 1, 2).float(),
+        ),
+    ],
+)
+def test_evaluation_writes_the_images_of_the_official_network(
+    kind: str,
+    network: Callable[[], nn.Module],
+    overrides: list[str],
+    feed: Callable[[dict[str, Tensor]], Tensor],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    state = network().state_dict()
+    run = imported(kind, {f"module.{key}": value for key, value in state.items()}, *PHOTOS, *overrides)
+    printed = capsys.readouterr().out
+    assert f"python evaluate.py run={run.path}" in printed
+    config = run.config()
+    dataset = build_dataset(split="test", data_root=Path(), cache_dir=Path("cache"), **config["dataset"])
+    batch = to_device(dataset.batch(np.arange(5), None), torch.device("cpu"))
+    options = {"crop_size": 32} if kind == "spade_generator" else {}
+    with torch.no_grad():
+        expected = to_uint8(load_official(kind, state, **options)(feed(batch)), "paper")
+    settings = compose("evaluate", [f"run={run.path}", "metrics=[psnr]", "save_images=true", "batch_size=5"])
+    (record,) = evaluate.evaluate(settings)
+    task = {"vanilla_ae": "reconstruction", "pix2pix_generator": "translation", "spade_generator": "semantic"}[kind]
+    for name, image in zip(dataset.names, expected, strict=True):
+        written = np.asarray(Image.open(run.path / f"{task}_images" / f"{name}.png"))
+        assert np.array_equal(written, image.permute(1, 2, 0).numpy())
+    errors = (expected.double() - to_uint8(batch["image"], "paper").double()).square().mean((1, 2, 3))
+    assert record.value == pytest.approx((10 * (255**2 / errors).log10()).mean().item(), rel=1e-6)
+    assert record.provenance["step"] is None
+
+
+def test_real_facades() -> None:
+    if not (SHARED / "data" / "facades" / "test").is_dir():
+        pytest.skip(f"no facades at {SHARED / 'data'}")
+    state = UNetGenerator(ngf=2).state_dict()
+    run = imported("pix2pix_generator", state, f"data_root={SHARED / 'data'}")
+    records = evaluate.evaluate(compose("evaluate", [f"run={run.path}", "num_images=3", "metrics=[psnr,lfd]"]))
+    assert [record.protocol["reference"] for record in records] == ["facades test"] * 2
+    assert all(np.isfinite(record.value) for record in records)
+
+
+def test_real_cityscapes() -> None:
+    """A run of an image size that is no square is evaluated at the size it was imported for."""
+    if not (SHARED / "data" / "cityscapes" / "gtFine").is_dir():
+        pytest.skip(f"no cityscapes at {SHARED / 'data'}")
+    state = SpadeGenerator((128, 256), 36, ngf=2, upsampling="more").state_dict()
+    options = [f"data_root={SHARED / 'data'}", "dataset.image_size=128", "dataset.instances=labels", "model.ndf=4"]
+    run = imported("spade_generator", state, *options)
+    (record,) = evaluate.evaluate(compose("evaluate", [f"run={run.path}", "num_images=2", "metrics=[psnr]"]))
+    assert record.protocol["size"] == list(image_size(run.config())) == [128, 256]
+    assert np.isfinite(record.value)
+
+
+# The run directory.
+
+
+def test_run_tells_where_it_comes_from() -> None:
+    run = imported("vanilla_ae", tiny_autoencoder().state_dict(), *PHOTOS)
+    about = json.loads((run.path / "run.json").read_text())
+    digest = hashlib.sha256(Path("latest_net_G.pth").read_bytes()).hexdigest()
+    assert about["imported"] == {"kind": "vanilla_ae", "file": "latest_net_G.pth", "sha256": digest}
+    assert about["seed"] == 1112
+    state = load_checkpoint(run.last, whole=False)
+    assert state["networks"] == ["network"]
+    assert all(key.startswith("network.") for key in state["model"])
+    train.check(run.config())
+
+
+@pytest.mark.parametrize("kind", ["vanilla_ae", "pix2pix_generator"])
+def test_training_does_not_resume_from_it(kind: str) -> None:
+    network, overrides = tiny_autoencoder(), PHOTOS
+    if kind == "pix2pix_generator":
+        network, overrides = tiny_unet(), [*PHOTOS, "dataset.pairs=true", "dataset.image_size=32"]
+    run = imported(kind, network.state_dict(), *overrides, "dataset.train_images=4", "dataset.val_images=2")
+    config = run.config()
+    config["trainer"]["batch_size"] = 2
+    (run.path / "config.yaml").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="training cannot resume from it; leave resume out") as caught:
+        train.train({**config, "resume": str(run.path)}, [])
+    assert "\n" not in str(caught.value)
+
+
+def test_there_is_no_best_checkpoint() -> None:
+    run = imported("vanilla_ae", tiny_autoencoder().state_dict(), *PHOTOS)
+    with pytest.raises(UserError, match=r"best\.pt: no such checkpoint"):
+        evaluate.evaluate(compose("evaluate", [f"run={run.path}", "checkpoint=best"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state["model"].pop("generator.model.model.3.bias"), r"missing \['generator.model.model.3.bias'"),
+        (lambda state: state["model"].update({"discriminator.x": torch.zeros(1)}), r"unexpected \['discriminator.x'"),
+        (lambda state: state.update(networks=["generator", "discriminator"]), r"missing \['discriminator.model.0.bias"),
+        (lambda state: state.pop("networks"), r"missing \['discriminator.model.0.bias"),
+    ],
+)
+def test_declared_networks_must_be_whole_and_alone(change: Callable[[dict[str, Any]], Any], message: str) -> None:
+    pairs = ["dataset.pairs=true", "dataset.image_size=32"]
+    run = imported("pix2pix_generator", tiny_unet().state_dict(), *PHOTOS, *pairs)
+    state = load_checkpoint(run.last, whole=False)
+    change(state)
+    save_checkpoint(run.last, state)
+    with pytest.raises(UserError, match=message):
+        model_of(run, 32, 32)
+
+
+# Mistakes.
+
+AE = ["kind=vanilla_ae", "file=ae.pth", "out=new"]
+UNET = ["kind=pix2pix_generator", "file=unet.pth", "out=new"]
+SPADE = ["kind=spade_generator", "file=spade.pth", "out=new"]
+
+
+@pytest.fixture
+def files() -> None:
+    saved(tiny_autoencoder().state_dict(), "ae.pth")
+    saved(MLP((1, 1, 100), 4).state_dict(), "oblong.pth")
+    saved(tiny_unet().state_dict(), "unet.pth")
+    saved(UNetGenerator(1, 3, num_downs=5, ngf=2).state_dict(), "grey.pth")
+    saved(tiny_spade().state_dict(), "spade.pth")
+    saved(SpadeGenerator((32, 32), 5, 2, latent_dim=3).state_dict(), "style.pth")
+    Path("taken").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["vanilla_ae"], "cannot read vanilla_ae; expected key=value"),
+        ([], "kind= is missing; give kind=... file=PATH out=DIR"),
+        (AE[:2], "out= is missing"),
+        ([*AE[:2], "out="], "out= is missing"),
+        (["kind=vae", *AE[1:]], "kind=vae: no such kind; expected one of vanilla_ae, pix2pix_generator, spade_gen"),
+        (["kind=drn", *AE[1:]], "kind=drn: a network of the metrics; install it with python scripts/download_weights"),
+        (["kind=upernet", *AE[1:]], "upernet101_encoder --file PATH, and likewise upernet101_decoder"),
+        (["kind=inception_fid", *AE[1:]], "python scripts/download_weights.py inception_fid --file PATH"),
+        (["kind=pix2pix_discriminator", *AE[1:]], "import the generator with kind=pix2pix_generator"),
+        (["kind=spade_discriminator", *AE[1:]], "makes no images"),
+        (["kind=spade_encoder", *AE[1:]], "import the generator with kind=spade_generator"),
+        ([*AE, "model=vae"], "model=vae: set by kind and out"),
+        ([*AE, "resume=auto"], "resume=auto: set by kind and out"),
+        ([*AE[:2], "out=taken"], "out=taken: exists already; give a new directory"),
+        (["kind=vanilla_ae", "file=absent.pth", "out=new"], "absent.pth: no such file"),
+        (["kind=pix2pix_generator", *AE[1:]], "ae.pth: this is no complete pix2pix_generator checkpoint: missing"),
+        (["kind=spade_generator", *AE[1:]], "ae.pth: this is no complete spade_generator checkpoint: missing"),
+        (["kind=vanilla_ae", "file=oblong.pth", "out=new"], "oblong.pth: the autoencoder's 100 values are no colour"),
+        (["kind=pix2pix_generator", "file=grey.pth", "out=new"], "grey.pth: the generator turns images of 1 channels"),
+        (SPADE, "spade.pth: the weights don't tell the data set; give dataset=..."),
+        ([*AE, "dataset=imagenet"], "dataset=imagenet: no such choice; dataset is one of"),
+        ([*AE, "seed=1,2"], "seed=1,2"),
+        ([*AE, "trainer.epoch=1"], "unknown key trainer.epoch: did you mean trainer.epochs?"),
+        ([*AE, "dataset.image_size=64"], "ae.pth: dataset.image_size=64, but by the weights it is 16; leave it out"),
+        ([*AE, "model.num_layers=2"], "ae.pth: model.num_layers=2, but by the weights it is 3; leave it out"),
+        ([*UNET, "model.norm=instance"], "unet.pth: model.norm=instance, but by the weights it is batch"),
+        ([*UNET, "dataset=photos"], "dataset=photos: pix2pix trains on image and source, and it has no source"),
+        ([*UNET, "dataset.image_size=48"], "model.num_downs=5: dataset.image_size=48x48"),
+        ([*SPADE, "dataset=cityscapes"], "5 semantic channels, but model.label_channels=35 for dataset=cityscapes"),
+        ([*SPADE, "dataset=photos", *LABELS, "model.label_channels=x"], "expected an integer"),
+        ([*SPADE, "dataset=photos", *LABELS, "dataset.image_size=40"], "multiples of 32"),
+        ([*SPADE, "dataset=photos", *LABELS, "dataset.image_size=8"], "leave no first feature map"),
+        ([*SPADE, "dataset=photos", *LABELS, "dataset.image_size=a"], "expected an integer"),
+        (
+            [*SPADE, "dataset=photos", *LABELS, "model.upsampling=most"],
+            "num_upsampling_layers=most, by its weights it is",
+        ),
+        (
+            [*SPADE, "dataset=photos", *LABELS, "model.use_vae=true"],
+            "use_vae=true, but by the weights",
+        ),
+        (
+            ["kind=spade_generator", "file=style.pth", "out=new", "dataset=photos", *LABELS],
+            "style.pth: this is no complete spade_generator checkpoint: wrong shape: fc.weight (32, 3) for (128, 3)",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("files")
+def test_mistakes_give_one_line_and_leave_nothing(arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        import_checkpoint(arguments)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not Path("new").exists()
+
+
+class Payload:
+    """What a hostile file holds: unpickling it would create a file."""
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Path.touch, (Path("was_here"),)
+
+
+def test_code_in_a_file_is_not_run() -> None:
+    torch.save({"model.0.fc.weight": Payload()}, "evil.pth")
+    with pytest.raises(UserError, match=r"evil\.pth: cannot be read as a file of tensors"):
+        import_checkpoint(["kind=vanilla_ae", "file=evil.pth", "out=new"])
+    assert not Path("was_here").exists()
+
+
+def test_program_ends_with_one_line_and_status_2() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "import_checkpoint.py"), "kind=vanilla_ae", "file=x", "out=y"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: x: no such file; give the path of an official checkpoint\n"
