@@ -51,6 +51,7 @@ def check_program(
     num_images: int | None = None,
     batch_size: int = 100,
     seed: int = 0,
+    dataset_options: dict[str, Any] | None = None,
     data_root: str | None = None,
     cache_dir: str = "outputs/cache",
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -114,7 +115,7 @@ def evaluate_run(config: Config) -> tuple[list[Record], Path]:
         split=config["split"],
         data_root=Path(config["data_root"] or run_config["data_root"]),
         cache_dir=Path(config["cache_dir"]),
-        **run_config["dataset"],
+        **{**run_config["dataset"], **(config["dataset_options"] or {})},
     )
     weights = run.last if config["checkpoint"] == "last" else run.best
     model, step = load_model(run_config, dataset.image_size, weights)
@@ -132,8 +133,14 @@ def evaluate_run(config: Config) -> tuple[list[Record], Path]:
         batches = synthetic_images(model, num_images, real, config["seed"])
     else:
         batches = paired_images(model, task, real, config["seed"])
+    names = config["metrics"] if config["metrics"] is not None else default_metrics(task, dataset)
+    if unknown := [
+        name for name in names if METRICS[name].inputs == "labels" and name not in metric_options(dataset.name)
+    ]:
+        known = " and ".join(get_args(LabelSetName))
+        raise UserError(f"{unknown[0]}: there is no segmentation network for {dataset.name}, only for {known}")
     records = measure(
-        config["metrics"] or default_metrics(task, dataset.name),
+        names,
         saved(batches, out / f"{task}_images" if config["save_images"] else None),
         num_images,
         protocol={
@@ -156,7 +163,7 @@ def evaluate_run(config: Config) -> tuple[list[Record], Path]:
         device=device,
         verify_weights=config["verify_weights"],
         options=metric_options(dataset.name),
-        reference=Reference(real, Path(config["cache_dir"]) / "statistics"),
+        reference=Reference(real, Path(config["cache_dir"]) / "statistics") if has_photographs(dataset) else None,
     )
     name = "metrics.json" if task == model.tasks[0] else f"metrics_{task}.json"
     return records, out / name
@@ -168,10 +175,21 @@ def metric_options(dataset: str) -> dict[str, dict[str, Any]]:
     return {name: {"label_set": dataset} for name in scores} if dataset in get_args(LabelSetName) else {}
 
 
-def default_metrics(task: Task, dataset: str) -> list[str]:
-    """What is measured where nothing is named: segmentation scores only where there is a network for the labels."""
-    known = metric_options(dataset)
-    return [name for name in TASK_METRICS[task] if METRICS[name].inputs != "labels" or name in known]
+def default_metrics(task: Task, dataset: ImageDataset) -> list[str]:
+    """What is measured where nothing is named.
+
+    Segmentation scores only where there is a network for the labels; where the data set holds label maps alone, only
+    what needs no real images.
+    """
+    known = metric_options(dataset.name)
+    kinds = {"pairs", "sets", "fakes", "labels"} if has_photographs(dataset) else {"fakes", "labels"}
+    wanted = [name for name in TASK_METRICS[task] if METRICS[name].inputs in kinds]
+    return [name for name in wanted if METRICS[name].inputs != "labels" or name in known]
+
+
+def has_photographs(dataset: ImageDataset) -> bool:
+    """Whether there are real images to compare with."""
+    return "image" in dataset.batch(np.arange(1), None)
 
 
 def load_model(run_config: Config, image_size: tuple[int, int], path: Path) -> tuple[Model, int | None]:
@@ -209,14 +227,12 @@ def paired_images(model: Model, task: Task, real: RealImages, seed: int) -> Iter
         indices = np.arange(first, min(first + real.batch_size, real.count))
         batch = to_device(real.dataset.batch(indices, None), device)
         fake = to_uint8(model.generate(batch, task, seed), real.protocol)
-        yield (
-            [real.dataset.names[index] for index in indices],
-            Images(to_uint8(batch["image"], real.protocol), fake, batch.get("label")),
-        )
+        image = to_uint8(batch["image"], real.protocol) if "image" in batch else fake[:0]
+        yield [real.dataset.names[index] for index in indices], Images(image, fake, batch.get("label"))
 
 
 def synthetic_images(model: Model, num_images: int, real: RealImages, seed: int) -> Iterator[tuple[list[str], Images]]:
-    """Numbers for names, and batches from the prior beside batches of real images; the shorter set ends in empty ones."""
+    """Numbers for names, and batches from the prior beside real ones; the shorter set ends in empty batches."""
     device = next(model.parameters()).device
     reals = iter(real)
     height, width = real.dataset.image_size

@@ -59,15 +59,18 @@ def _check_inputs(config: Config) -> None:
     """Refuse a data set that lacks what the model trains on."""
     options = {key: value for key, value in config["dataset"].items() if key != "name"}
     model, dataset = config["model"]["name"], config["dataset"]["name"]
-    if lacking := MODELS[model].inputs - DATASETS[dataset].provides(**options):
-        fitting = [
-            name
-            for name, other in DATASETS.items()
-            if MODELS[model].inputs <= other.provides(pairs=True, label_levels=8)
-        ]
+    inputs = MODELS[model].inputs
+    if lacking := inputs - DATASETS[dataset].provides(**options):
+        fitting = [name for name, other in DATASETS.items() if inputs <= other.provides(pairs=True, label_levels=8)]
         raise UserError(
-            f"dataset={dataset}: {model} trains on {' and '.join(sorted(MODELS[model].inputs))}, and it has no "
+            f"dataset={dataset}: {model} trains on {' and '.join(sorted(inputs))}, and it has no "
             f"{' or '.join(sorted(lacking))}; choose one of {', '.join(fitting)}"
+        )
+    num_labels = DATASETS[dataset].num_labels(**options)
+    if "label" in inputs and (channels := config["model"]["label_channels"]) != num_labels:
+        raise UserError(
+            f"model.label_channels={channels}: {dataset} has {num_labels} label ids; "
+            f"set model.label_channels={num_labels}"
         )
 
 
@@ -96,17 +99,17 @@ def train(config: Config, overrides: list[str]) -> RunDirectory:
     loader = Loader(dataset, trainer_config.batch_size, config["seed"])
     seed_weights(config["seed"])
     model = build_model(**config["model"], image_size=dataset.image_size, objective=objective)
+    trainer = Trainer(model, loader, validation, trainer_config, config["seed"])
     if run is None:
         run = RunDirectory.create(Path(config["output_root"]), run_name(config, overrides), config)
     run.lock()
-    trainer = Trainer(model, loader, validation, trainer_config, run, config["seed"])
-    trainer.resume()
+    trainer.resume(run)
     if trainer.start >= trainer.total_steps:
         print(f"{run.path} is finished already ({trainer.start} steps)")
     else:
         if trainer.start:
             print(f"resuming {run.path} at step {trainer.start} of {trainer.total_steps}")
-        print_summary(run, trainer.fit())
+        print_summary(run, trainer.fit(run))
     print(f"evaluate with       python evaluate.py run={run.path}")
     return run
 

@@ -82,6 +82,11 @@ class ImageDataset:
         """What its batches hold under these options besides ``index``: "image", "source", "label", "instance"."""
         return frozenset({"image"})
 
+    @classmethod
+    def num_labels(cls, **options: Any) -> int:
+        """How many ids its label maps hold under these options: 0 to one less; 0 where there are no label maps."""
+        return 0
+
     def __len__(self) -> int:
         return len(self.names)
 

@@ -134,6 +134,11 @@ class Photos(ImageDataset):
         extra = {"source": options.get("pairs"), "label": options.get("label_levels")}
         return frozenset({"image", *(key for key, wanted in extra.items() if wanted)})
 
+    @classmethod
+    def num_labels(cls, **options: Any) -> int:
+        """See ``ImageDataset.num_labels``."""
+        return int(options.get("label_levels", 0))
+
     def batch(self, indices: np.ndarray, seed: int | None) -> dict[str, Tensor | list[str]]:
         """See ``ImageDataset.batch``; with ``source`` uint8 (N, 3, H, W) and ``label`` int64 (N, H, W) as asked for."""
         batch = super().batch(indices, seed)

@@ -53,6 +53,11 @@ class SemanticImages(AlignedImages):
         left_out = {"image"} if options.get("labels_only") else set()
         return frozenset({"label", "image", "instance"} - left_out)
 
+    @classmethod
+    def num_labels(cls, **options: Any) -> int:
+        """See ``ImageDataset.num_labels``."""
+        return cls.label_ids.count
+
     def __init__(
         self,
         split: Split,

@@ -38,7 +38,7 @@ class Images:
     """A batch to be measured.
 
     Attributes:
-        real: uint8 (N, 3, H, W).
+        real: uint8 (N, 3, H, W); N = 0 where there are none.
         fake: uint8 (M, 3, H, W); for metrics of pairs M = N and the two belong together.
         label: int64 (M, H, W) ids as in the data set's files, what ``fake`` was made from; None where there is none.
     """
@@ -149,6 +149,8 @@ def update(metric: ImageMetric, images: Images, with_real: bool = True) -> None:
         UserError: if the metric needs label maps and there are none.
     """
     real, fake = images.real.to(metric.device), images.fake.to(metric.device)
+    if metric.inputs in ("pairs", "sets") and with_real and not len(real) and not metric.update_called:
+        raise UserError(f"{metric.name}: compares with real images, and the data set gives none")
     if metric.inputs == "pairs":
         metric.update(fake, real)
     elif metric.inputs == "sets":

@@ -116,6 +116,8 @@ def matches(value: Any, hint: Any) -> bool:
         if origin is tuple and Ellipsis not in arguments:
             return len(value) == len(arguments) and all(map(matches, value, arguments))
         return all(matches(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, Mapping)
     if isinstance(value, bool):
         return hint is bool
     if hint is float:
@@ -134,6 +136,8 @@ def describe(hint: Any) -> str:
         return f"a list of {len(arguments)} ({', '.join(map(describe, arguments))})"
     if origin in (list, tuple):
         return f"a list, each {describe(arguments[0])}"
+    if origin is dict:
+        return "keys and values such as {key:value}"
     words = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     return words.get(hint, getattr(hint, "__name__", str(hint)))
 

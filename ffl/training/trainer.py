@@ -60,15 +60,16 @@ def choose_device(name: str) -> torch.device:
 
 
 class Trainer:
-    """Trains a model into a run directory.
+    """Trains a model; everything it needs is there before a run directory is made.
 
     Args:
         model: with initial weights.
         loader: training batches.
         validation: images that choose ``best.pt``, or None: then best is last.
         config: the ``trainer`` section.
-        run: where everything is written.
         seed: of the run.
+    Raises:
+        UserError: if the device, or a pretrained network that the model's losses need, is not there.
     """
 
     def __init__(
@@ -77,7 +78,6 @@ class Trainer:
         loader: Loader,
         validation: Images | None,
         config: TrainerConfig,
-        run: RunDirectory,
         seed: int,
     ) -> None:
         if config.threads is not None:
@@ -87,7 +87,6 @@ class Trainer:
         self.loader = loader
         self.validation = validation
         self.config = config
-        self.run = run
         self.seed = seed
         self.phases = model.phases()
         self.optimizers = make_optimizers(self.phases)
@@ -95,25 +94,25 @@ class Trainer:
         self.start = 0
         self.best_error: float | None = None
 
-    def resume(self) -> None:
-        """Continue from ``checkpoints/last.pt`` where there is one."""
-        if not self.run.last.is_file():
+    def resume(self, run: RunDirectory) -> None:
+        """Continue from ``checkpoints/last.pt`` of a run where there is one."""
+        if not run.last.is_file():
             return
-        state = load_checkpoint(self.run.last)
-        load_model_state(self.model, state["model"], self.run.last)
+        state = load_checkpoint(run.last)
+        load_model_state(self.model, state["model"], run.last)
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.start, self.best_error = state["step"], state["best_error"]
-        self.run.rewind_log(self.start)
+        run.rewind_log(self.start)
 
-    def fit(self) -> Outcome:
-        """Run the remaining steps.
+    def fit(self, run: RunDirectory) -> Outcome:
+        """Run the remaining steps, writing everything into ``run``.
 
         Raises:
             UserError: if a loss becomes infinite or NaN.
         """
         config, began = self.config, time.perf_counter()
-        logger = Logger(self.run, self.start, self.total_steps, self.loader.batch_size, config.log_every)
+        logger = Logger(run, self.start, self.total_steps, self.loader.batch_size, config.log_every)
         self.model.train()
         for step, batch in self.loader.batches(self.start, self.total_steps):
             done = step + 1
@@ -129,7 +128,7 @@ class Trainer:
             if done % config.image_every == 0 or done == self.total_steps:
                 self._show_samples(logger, done)
             if saves:
-                self._save(logger, done)
+                self._save(run, logger, done)
         logger.close()
         return Outcome(
             step=self.total_steps,
@@ -170,7 +169,7 @@ class Trainer:
                 group["lr"] = group["initial_lr"] * factor
         return factor
 
-    def _save(self, logger: Logger, step: int) -> None:
+    def _save(self, run: RunDirectory, logger: Logger, step: int) -> None:
         error = self._validation_error()
         improved = error is None or self.best_error is None or error < self.best_error
         if error is not None:
@@ -183,8 +182,8 @@ class Trainer:
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }
         if improved:  # first, so that best_error in last.pt is never that of a file not yet written
-            save_checkpoint(self.run.best, {"step": step, "model": state["model"], "validation_error": error})
-        save_checkpoint(self.run.last, state)
+            save_checkpoint(run.best, {"step": step, "model": state["model"], "validation_error": error})
+        save_checkpoint(run.last, state)
 
     @torch.no_grad()
     def _validation_error(self) -> float | None:

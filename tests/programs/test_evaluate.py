@@ -14,6 +14,7 @@ from PIL import Image
 
 import evaluate
 import train
+from ffl.errors import UserError
 from ffl.images import from_uint8
 from ffl.training.program import compose, run_program
 
@@ -200,11 +201,60 @@ def test_mistakes_give_one_line_and_a_non_zero_exit(
 
 
 def test_too_few_images_for_a_metric_is_an_error(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ffl.errors import UserError
-
     monkeypatch.chdir(finished)
     with pytest.raises(UserError, match="num_images=21: the test split has 20 images"):
         measure("run=outputs/ae", "num_images=21")
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which SPADE has been trained for a step on label maps of brightness."""
+    folder = tmp_path_factory.mktemp("painted")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        small = ["model=spade", "debug=smoke", "trainer.steps=1", "dataset.test_images=6", "model.ngf=4", "model.ndf=4"]
+        train.train(compose("train", [*small, "name=spade", "trainer.batch_size=2"]), [])
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def test_semantic_runs_are_measured_without_a_segmenter_of_their_labels(
+    painted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(painted)
+    values = measure("run=outputs/spade", "batch_size=3")
+    assert "miou" not in values
+    assert math.isfinite(values["spectrum_distance"])
+    with pytest.raises(UserError, match="miou: there is no segmentation network for photos, only for cityscapes and"):
+        measure("run=outputs/spade", "metrics=[miou]")
+
+
+def test_label_maps_alone_are_enough_to_generate(painted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(painted)
+
+    class OnlyLabels:
+        """The run's data set with its photographs taken away."""
+
+        def __init__(self, dataset: evaluate.ImageDataset) -> None:
+            self.dataset = dataset
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.dataset, name)
+
+        def __len__(self) -> int:
+            return len(self.dataset)
+
+        def batch(self, indices: np.ndarray, seed: int | None) -> dict:
+            return {key: value for key, value in self.dataset.batch(indices, seed).items() if key != "image"}
+
+    build = evaluate.build_dataset
+    monkeypatch.setattr(evaluate, "build_dataset", lambda **options: OnlyLabels(build(**options)))
+    assert measure("run=outputs/spade", "save_images=true", "metrics=[]", f"out={painted / 'out'}") == {}
+    assert len(list((painted / "out" / "semantic_images").glob("*.png"))) == 6
+    with pytest.raises(UserError, match="psnr: compares with real images, and the data set gives none"):
+        measure("run=outputs/spade", "metrics=[psnr]")
 
 
 def test_from_uint8_is_what_models_see() -> None:

@@ -14,6 +14,7 @@ import torch
 
 import train
 from ffl.training.program import compose, run_program
+from models import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 # Small enough to take seconds, large enough that several checkpoints are written.
@@ -144,6 +145,9 @@ def test_sweep_makes_one_run_per_value(tmp_path: Path) -> None:
         (["dataset=celeba_64", "data_root=nowhere"], "folder nowhere/celeba_64 is missing"),
         (["resume=nowhere"], "nowhere: not a run directory"),
         (["loss.perceptual=1"], "vgg16"),
+        (["model=pix2pix"], "dataset=photos: pix2pix trains on image and source, and it has no source; choose one of"),
+        (["model=spade", "dataset.label_levels=8"], "vgg19"),
+        (["model=spade", "dataset.label_levels=9"], "model.label_channels=8: photos has 9 label ids"),
     ],
 )
 def test_mistakes_give_one_line_and_a_non_zero_exit(
@@ -182,7 +186,7 @@ def test_help_names_groups_keys_and_examples(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("debug", ["smoke", "overfit"])
-@pytest.mark.parametrize("model", ["ae", "vae"])
+@pytest.mark.parametrize("model", sorted(MODELS))
 def test_debug_words_compose_for_every_model(model: str, debug: str) -> None:
     config = compose("train", [f"model={model}", f"debug={debug}"])
     train.check(config)
