@@ -216,7 +216,7 @@ def _spade_generator(
     **options: Any,
 ) -> nn.Module:
     file = Checkpoint("spade_generator", state_dict)
-    semantic_channels = file.shape("head_0.norm_0.mlp_shared.0.weight")[1]
+    hidden, semantic_channels = file.shape("head_0.norm_0.mlp_shared.0.weight")[:2]
     ngf = file.shape("head_0.conv_0.weight_orig")[0] // 16
     start = file.shape("fc.weight")
     latent_dim = start[1] if len(start) == 2 else None
@@ -242,7 +242,7 @@ def _spade_generator(
     known = {"ngf": ngf, "semantic_nc": semantic_channels, "use_vae": latent_dim is not None}
     known |= {"z_dim": latent_dim} if latent_dim is not None else {}
     options = _spade_options(file.kind, semantic_channels, options, ("ndf",))
-    network = SpadeGenerator((size[0], size[1]), semantic_channels, ngf, upsampling, latent_dim)
+    network = SpadeGenerator((size[0], size[1]), semantic_channels, ngf, upsampling, latent_dim, hidden)
     return file.load(network, known, options)
 
 

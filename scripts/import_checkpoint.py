@@ -147,6 +147,7 @@ class SpadeKind(Kind):
         known: dict[str, Any] = {
             "model.instance_edges": bool(extra),
             "model.ngf": network.ngf,
+            "model.hidden_channels": network.hidden,
             "model.upsampling": network.upsampling,
             "model.use_vae": network.latent_dim is not None,
         }

@@ -119,7 +119,9 @@ class Trainer:
             seed_step(self.seed, step)
             lr_factor = self._set_learning_rate(step)
             reports = done % config.log_every == 0 or done == self.total_steps
-            terms, shares = self._update(to_device(batch, self.device), step, measure=reports)
+            terms, shares = update(
+                self.model, self.phases, self.optimizers, to_device(batch, self.device), step, measure=reports
+            )
             self.model.finish_step(done * self.loader.batch_size, self.loader.batch_size)
             logger.step(done, terms)
             saves = done % config.checkpoint_every == 0 or done == self.total_steps
@@ -138,26 +140,6 @@ class Trainer:
             gradient_share=logger.latest_shares,
             best_error=self.best_error,
         )
-
-    def _update(self, batch: Batch, step: int, measure: bool) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """One iteration: every due phase once. Returns its losses, and the gradient shares if measured."""
-        all_terms: dict[str, Tensor] = {}
-        all_shares: dict[str, float] = {}
-        batch = self.model.prepare(batch)
-        for phase in self.phases:
-            if step % phase.interval:
-                continue
-            optimizer = self.optimizers[phase.optimizer]
-            with only_trainable(self.model, optimizer):
-                terms = self.model.losses(batch, phase.name)
-                if measure:
-                    shares = gradient_shares(terms, batch.get("fake"))
-                    all_shares |= {f"{phase.name}/{name}": share for name, share in shares.items()}
-                optimizer.zero_grad(set_to_none=True)
-                sum(terms.values(), torch.zeros((), device=self.device)).backward()
-                optimizer.step()
-            all_terms |= {f"{phase.name}/{name}": term for name, term in terms.items()}
-        return all_terms, all_shares
 
     def _set_learning_rate(self, step: int) -> float:
         """Constant, then linear to zero over the last ``lr_decay_epochs``, changed once an epoch as pix2pix does."""
@@ -210,6 +192,49 @@ class Trainer:
         with evaluating(self.model):
             fake = self.model.generate(batch, self.model.tasks[0], self.seed)
         logger.images(step, batch, fake)
+
+
+def update(
+    model: Model,
+    phases: list[Phase],
+    optimizers: dict[str, torch.optim.Adam],
+    batch: Batch,
+    step: int,
+    measure: bool = False,
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """One iteration: every due phase once.
+
+    Args:
+        model: in training mode.
+        phases: its phases.
+        optimizers: from ``make_optimizers``.
+        batch: on the model's device.
+        step: of the run, for phases that are not due in every step.
+        measure: also measure each term's share of the gradient at the generator's output.
+    Returns:
+        Losses as scalars on the device, and the shares, both named ``phase/term``.
+    Raises:
+        UserError: if all losses of a phase are off.
+    """
+    all_terms: dict[str, Tensor] = {}
+    all_shares: dict[str, float] = {}
+    batch = model.prepare(batch)
+    for phase in phases:
+        if step % phase.interval:
+            continue
+        optimizer = optimizers[phase.optimizer]
+        with only_trainable(model, optimizer):
+            terms = model.losses(batch, phase.name)
+            if not terms:
+                raise UserError(f"{phase.name}: every loss is off; give one of them a weight, or set loss.ffl=true")
+            if measure:
+                shares = gradient_shares(terms, batch.get("fake"))
+                all_shares |= {f"{phase.name}/{name}": share for name, share in shares.items()}
+            optimizer.zero_grad(set_to_none=True)
+            torch.stack(list(terms.values())).sum().backward()
+            optimizer.step()
+        all_terms |= {f"{phase.name}/{name}": term for name, term in terms.items()}
+    return all_terms, all_shares
 
 
 def make_optimizers(phases: list[Phase]) -> dict[str, torch.optim.Adam]:

@@ -25,7 +25,7 @@ class SpadeNorm(nn.Module):
         hidden: channels between the map and the modulation.
     """
 
-    def __init__(self, num_features: int, semantic_channels: int, hidden: int = 128) -> None:
+    def __init__(self, num_features: int, semantic_channels: int, hidden: int) -> None:
         super().__init__()
         self.param_free_norm = nn.BatchNorm2d(num_features, affine=False)
         self.mlp_shared = nn.Sequential(nn.Conv2d(semantic_channels, hidden, 3, padding=1), nn.ReLU())
@@ -45,19 +45,20 @@ class SpadeBlock(nn.Module):
         in_channels: of the input.
         out_channels: of the output.
         semantic_channels: of the semantic map.
+        hidden: see ``SpadeNorm``.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, semantic_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, semantic_channels: int, hidden: int) -> None:
         super().__init__()
         middle = min(in_channels, out_channels)
         self.learned_shortcut = in_channels != out_channels
         self.conv_0 = spectral_norm(nn.Conv2d(in_channels, middle, 3, padding=1))
         self.conv_1 = spectral_norm(nn.Conv2d(middle, out_channels, 3, padding=1))
-        self.norm_0 = SpadeNorm(in_channels, semantic_channels)
-        self.norm_1 = SpadeNorm(middle, semantic_channels)
+        self.norm_0 = SpadeNorm(in_channels, semantic_channels, hidden)
+        self.norm_1 = SpadeNorm(middle, semantic_channels, hidden)
         if self.learned_shortcut:
             self.conv_s = spectral_norm(nn.Conv2d(in_channels, out_channels, 1, bias=False))
-            self.norm_s = SpadeNorm(in_channels, semantic_channels)
+            self.norm_s = SpadeNorm(in_channels, semantic_channels, hidden)
 
     def forward(self, x: Tensor, semantics: Tensor) -> Tensor:
         """(N, in_channels, h, w) and the semantic map to (N, out_channels, h, w)."""
@@ -77,6 +78,7 @@ class SpadeGenerator(nn.Module):
         upsampling: "normal" doubles the resolution 5 times, "more" once more between the middle blocks,
             "most" again after a further block at the end.
         latent_dim: size of the latent vector that the image starts from; None to start from the semantic map.
+        hidden: channels between the semantic map and each modulation, 128 officially.
     """
 
     def __init__(
@@ -86,9 +88,10 @@ class SpadeGenerator(nn.Module):
         ngf: int = 64,
         upsampling: Upsampling = "normal",
         latent_dim: int | None = None,
+        hidden: int = 128,
     ) -> None:
         super().__init__()
-        self.semantic_channels, self.ngf, self.upsampling = semantic_channels, ngf, upsampling
+        self.semantic_channels, self.ngf, self.upsampling, self.hidden = semantic_channels, ngf, upsampling, hidden
         self.first_size = tuple(side >> DOUBLINGS[upsampling] for side in image_size)
         self.latent_dim = latent_dim
         self.double_in_middle = upsampling != "normal"
@@ -97,13 +100,13 @@ class SpadeGenerator(nn.Module):
             self.fc: nn.Module = nn.Conv2d(semantic_channels, first, 3, padding=1)
         else:
             self.fc = nn.Linear(latent_dim, first * self.first_size[0] * self.first_size[1])
-        self.head_0 = SpadeBlock(first, first, semantic_channels)
-        self.G_middle_0 = SpadeBlock(first, first, semantic_channels)
-        self.G_middle_1 = SpadeBlock(first, first, semantic_channels)
+        self.head_0 = SpadeBlock(first, first, semantic_channels, hidden)
+        self.G_middle_0 = SpadeBlock(first, first, semantic_channels, hidden)
+        self.G_middle_1 = SpadeBlock(first, first, semantic_channels, hidden)
         widths = [16 * ngf, 8 * ngf, 4 * ngf, 2 * ngf, ngf, *([ngf // 2] if upsampling == "most" else [])]
         self.finer = [f"up_{i}" for i in range(len(widths) - 1)]
         for name, before, after in zip(self.finer, widths[:-1], widths[1:], strict=True):
-            self.add_module(name, SpadeBlock(before, after, semantic_channels))
+            self.add_module(name, SpadeBlock(before, after, semantic_channels, hidden))
         self.conv_img = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def forward(self, semantics: Tensor, z: Tensor | None = None) -> Tensor:

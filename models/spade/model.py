@@ -61,6 +61,7 @@ class Spade(Model):
             (Cityscapes), "normal" below (ADE20K).
         ngf: channels of the generator.
         ndf: channels of the discriminator.
+        hidden_channels: between the label map and each modulation of the generator.
         use_vae: start from a latent vector that an encoder draws from the real image, and learn the encoder.
         latent_dim: of that vector.
         style: what a generator with an encoder starts from at evaluation: "image", the posterior of the real
@@ -88,6 +89,7 @@ class Spade(Model):
         upsampling: Upsampling | None = None,
         ngf: int = 64,
         ndf: int = 64,
+        hidden_channels: int = 128,
         use_vae: bool = False,
         latent_dim: int = 256,
         style: Literal["image", "prior"] = "image",
@@ -107,7 +109,9 @@ class Spade(Model):
         self.label_channels = label_channels
         self.instance_edges = instance_edges
         semantic_channels = label_channels + int(instance_edges)
-        self.generator = SpadeGenerator(image_size, semantic_channels, ngf, upsampling, latent_dim if use_vae else None)
+        self.generator = SpadeGenerator(
+            image_size, semantic_channels, ngf, upsampling, latent_dim if use_vae else None, hidden_channels
+        )
         self.discriminator = MultiscaleDiscriminator(semantic_channels + 3, ndf)
         self.encoder = ImageEncoder(ngf, latent_dim) if use_vae else None
         init_xavier(self)
