@@ -7,6 +7,7 @@ from ffl.objective import Objective
 from models.ae import VanillaAutoencoder
 from models.pix2pix import Pix2Pix
 from models.spade import Spade
+from models.stylegan2 import StyleGAN2
 from models.vae import VariationalAutoencoder
 
 MODELS: dict[str, type[Model]] = {
@@ -14,6 +15,7 @@ MODELS: dict[str, type[Model]] = {
     "vae": VariationalAutoencoder,
     "pix2pix": Pix2Pix,
     "spade": Spade,
+    "stylegan2": StyleGAN2,
 }
 
 

@@ -1,0 +1,224 @@
+"""StyleGAN2 (Karras et al., 2020) in training: losses, lazy regularisation, style mixing, moving average of weights.
+
+The focal frequency loss joins the generator's loss. Fakes have no target, so that it compares the average
+spectra of the two minibatches (Section 4.2 of the paper; ``loss.ave_spectrum``).
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ffl.errors import UserError
+from ffl.losses.gan import discriminator_loss, generator_loss
+from ffl.model import Batch, Model, Phase, Task, latent_noise
+from ffl.objective import Objective
+from models.stylegan2.discriminator import Discriminator
+from models.stylegan2.generator import Generator, mix_styles
+from models.stylegan2.regularization import path_length_penalty, path_lengths, r1_penalty
+
+PATH_LENGTH_DECAY = 0.01
+
+
+class StyleGAN2(Model):
+    """Unconditional synthesis of Table 6.
+
+    An iteration has up to four phases: the generator's loss, its path length regularisation every few steps,
+    the discriminator's loss and its R1 regularisation every some more. A phase and its regularisation share an
+    optimiser, whose settings allow for the steps that regularisation adds (Appendix B of StyleGAN2).
+
+    Args:
+        image_size: (H, W), equal, a power of two from 16 to 1024.
+        objective: extra terms, built from ``configs/loss``.
+        latent_dim: of z and w.
+        num_mapping_layers: fully connected layers of the mapping network.
+        channel_base: feature maps times resolution; config F has 32768, its half-channel variant 16384.
+        channel_max: most feature maps of a layer.
+        mbstd_group: images of a group of the minibatch standard deviation.
+        num_low_precision: how many of the highest resolutions run in float16 on a GPU.
+        conv_clamp: limit of activations, which keeps them within float16; None for none.
+        lr: learning rate of Adam, before the correction for lazy regularisation.
+        betas: of Adam, before the correction.
+        r1_gamma: weight of R1; 0 leaves it out.
+        r1_interval: steps between its evaluations.
+        path_length_weight: of path length regularisation; 0 leaves it out.
+        path_length_interval: steps between its evaluations.
+        path_length_shrink: it sees the batch divided by this.
+        style_mixing: share of fakes that mix two latents.
+        ema_kimg: half-life of the moving average of the generator's weights, in thousands of images.
+        ema_rampup: half-life as a share of the images seen, while that is shorter; None for no ramp.
+        psi: truncation of generated images; 1 for none.
+        noise: of generated images: "const", "random" or "none". Random noise is drawn from torch's global
+            generator, so that images then differ between calls.
+    """
+
+    tasks = ("synthesis",)
+    path_length_mean: Tensor
+
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        objective: Objective,
+        latent_dim: int = 512,
+        num_mapping_layers: int = 8,
+        channel_base: int = 16384,
+        channel_max: int = 512,
+        mbstd_group: int = 8,
+        num_low_precision: int = 4,
+        conv_clamp: float | None = 256.0,
+        lr: float = 0.0025,
+        betas: tuple[float, float] = (0.0, 0.99),
+        r1_gamma: float = 1.0,
+        r1_interval: int = 16,
+        path_length_weight: float = 2.0,
+        path_length_interval: int = 4,
+        path_length_shrink: int = 2,
+        style_mixing: float = 0.9,
+        ema_kimg: float = 20.0,
+        ema_rampup: float | None = 0.05,
+        psi: float = 1.0,
+        noise: Literal["const", "random", "none"] = "const",
+    ) -> None:
+        super().__init__()
+        resolution = _square(image_size)
+        _check(locals())
+        self.generator = Generator(
+            resolution, latent_dim, num_mapping_layers, channel_base, channel_max, conv_clamp, num_low_precision
+        )
+        self.discriminator = Discriminator(
+            resolution, channel_base, channel_max, mbstd_group, conv_clamp, num_low_precision
+        )
+        self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
+        self.register_buffer("path_length_mean", torch.zeros(()))
+        self.objective = objective
+        self.lr = lr
+        self.betas = betas
+        self.r1_gamma = r1_gamma
+        self.r1_interval = r1_interval
+        self.path_length_weight = path_length_weight
+        self.path_length_interval = path_length_interval
+        self.path_length_shrink = path_length_shrink
+        self.style_mixing = style_mixing
+        self.ema_kimg = ema_kimg
+        self.ema_rampup = ema_rampup
+        self.psi = psi
+        self.noise: Literal["const", "random", "none"] = noise
+
+    def phases(self) -> list[Phase]:
+        path_length = self.path_length_interval if self.path_length_weight else None
+        r1 = self.r1_interval if self.r1_gamma else None
+        return [
+            *self._lazy_phases("generator", self.generator, "path_length", path_length),
+            *self._lazy_phases("discriminator", self.discriminator, "r1", r1),
+        ]
+
+    def _lazy_phases(self, name: str, network: nn.Module, regularizer: str, interval: int | None) -> list[Phase]:
+        """A network's phase, and its regulariser's where that has an interval.
+
+        With one step of regularisation to every k others, Adam takes c = (k + 1) / k as many steps: λ' = λ / c
+        and β' = β^(1 / c) keep its pace.
+        """
+        pace = interval / (interval + 1) if interval is not None else 1.0
+        betas = (self.betas[0] ** pace, self.betas[1] ** pace)
+        phases = [Phase(name, network.parameters(), self.lr * pace, betas, optimizer=name)]
+        if interval is not None:
+            phases.append(
+                Phase(regularizer, network.parameters(), self.lr * pace, betas, interval=interval, optimizer=name)
+            )
+        return phases
+
+    def losses(self, batch: Batch, phase: str) -> dict[str, Tensor]:
+        """See ``Model.losses``. The generator's phase puts its fakes into the batch, for the log of gradient shares."""
+        real: Tensor = batch["image"]
+        batch.pop("fake", None)  # each phase draws its own: those of another belong to weights that have moved
+        if phase == "generator":
+            fake = batch["fake"] = self.generator.synthesis(self._draw_styles(real), "random")
+            own = {"adversarial": generator_loss(self.discriminator(fake), "vanilla")}
+            return self.objective(fake, real, own)
+        if phase == "path_length":
+            return {"penalty": self.path_length_weight * self.path_length_interval * self._path_length(real)}
+        if phase == "discriminator":
+            with torch.no_grad():
+                fake = self.generator.synthesis(self._draw_styles(real), "random")
+            return {
+                "real": discriminator_loss(self.discriminator(real), True, "vanilla"),
+                "fake": discriminator_loss(self.discriminator(fake), False, "vanilla"),
+            }
+        if phase == "r1":
+            real = real.detach().requires_grad_()
+            penalty = r1_penalty(real, self.discriminator(real)).mean()
+            return {"penalty": self.r1_gamma / 2 * self.r1_interval * penalty}
+        raise ValueError(f"unknown phase {phase!r}")
+
+    def _path_length(self, real: Tensor) -> Tensor:
+        ws = self._draw_styles(real[: max(1, len(real) // self.path_length_shrink)])
+        images = self.generator.synthesis(ws, "random")
+        lengths = path_lengths(images, ws, torch.randn_like(images))
+        penalty, moved = path_length_penalty(lengths, self.path_length_mean, PATH_LENGTH_DECAY)
+        self.path_length_mean.copy_(moved)
+        return penalty.mean()
+
+    def _draw_styles(self, like: Tensor) -> Tensor:
+        """Styles of as many fakes as ``like`` has images: (N, num_ws, latent_dim); moves the mean of w."""
+        z = torch.randn(2, len(like), self.generator.latent_dim, device=like.device, dtype=like.dtype)
+        num_ws = self.generator.synthesis.num_ws
+        start = torch.randint(1, num_ws, (len(like),), device=like.device)
+        mixes = torch.rand(len(like), device=like.device) < self.style_mixing
+        first = self.generator.mapping(z[0])
+        self.generator.mapping.track_average(first)
+        second = self.generator.mapping(z[1]) if self.style_mixing > 0 else first
+        return mix_styles(first, second, num_ws, torch.where(mixes, start, num_ws))
+
+    @torch.no_grad()
+    def finish_step(self, images_seen: int, batch_size: int) -> None:
+        """Move the averaged weights: half-life ``ema_kimg``, shorter at first; buffers are copied."""
+        half_life = self.ema_kimg * 1000
+        if self.ema_rampup is not None:
+            half_life = min(half_life, (images_seen - batch_size) * self.ema_rampup)
+        weight = 1 - 0.5 ** (batch_size / max(half_life, 1e-8))
+        averages: list[Tensor] = list(self.generator_ema.parameters())
+        current: list[Tensor] = list(self.generator.parameters())
+        torch._foreach_lerp_(averages, current, weight)
+        for average, value in zip(self.generator_ema.buffers(), self.generator.buffers(), strict=True):
+            average.copy_(value)
+
+    @torch.no_grad()
+    def generate(self, batch: Batch, task: Task, seed: int) -> Tensor:
+        z = latent_noise(batch["index"], seed, (self.generator_ema.latent_dim,))
+        z = z.to(self.generator_ema.mapping.w_avg.device)
+        return self.generator_ema(z, self.psi, self.noise).clamp(-1, 1)
+
+
+def _square(image_size: tuple[int, int]) -> int:
+    height, width = image_size
+    if height != width or not 16 <= height <= 1024 or height & (height - 1):
+        raise UserError(
+            f"dataset.image_size={height}x{width}: StyleGAN2 takes square images, a power of two from 16 to 1024"
+        )
+    return height
+
+
+def _check(arguments: Mapping[str, Any]) -> None:
+    """Raise UserError for an argument of ``StyleGAN2`` outside its range."""
+    least = {"channel_base": arguments["resolution"]} | dict.fromkeys(
+        (
+            "latent_dim",
+            "num_mapping_layers",
+            "channel_max",
+            "mbstd_group",
+            "r1_interval",
+            "path_length_interval",
+            "path_length_shrink",
+        ),
+        1,
+    )
+    for key, smallest in least.items():
+        if arguments[key] < smallest:
+            raise UserError(f"model.{key}={arguments[key]}: must be at least {smallest}")
+    for key in ("num_low_precision", "r1_gamma", "path_length_weight", "ema_kimg"):
+        if arguments[key] < 0:
+            raise UserError(f"model.{key}={arguments[key]}: must not be negative")
+    if not 0 <= arguments["style_mixing"] <= 1:
+        raise UserError(f"model.style_mixing={arguments['style_mixing']}: a share, from 0 to 1")

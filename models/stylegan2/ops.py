@@ -1,0 +1,237 @@
+"""The operators of StyleGAN2: FIR resampling, bias with activation, modulated convolution.
+
+Written from the papers (Karras et al., 2019, 2020) in plain PyTorch operators, differentiable to any order.
+Feature maps are channels last where that pays: on a CPU its depthwise convolutions are several times faster.
+"""
+
+import math
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
+LEAKY_SLOPE = 0.2
+LEAKY_GAIN = math.sqrt(2)  # keeps the variance of a leaky ReLU's output near that of its input
+DEMODULATION_EPS = 1e-8
+MANY_CHANNELS = 256
+
+Padding = tuple[int, int]  # zeros before and after; negative ones crop
+Activation = Literal["linear", "lrelu"]
+
+
+def fir_kernel(taps: tuple[float, ...] = FIR_TAPS) -> Tensor:
+    """Separable low-pass filter as a matrix: float32 (len(taps), len(taps)), sum 1."""
+    line = torch.tensor(taps, dtype=torch.float32)
+    kernel = torch.outer(line, line)
+    return kernel / kernel.sum()
+
+
+def upfirdn2d(
+    x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, padding: Padding = (0, 0), gain: float = 1.0
+) -> Tensor:
+    """Insert zeros, pad, filter, and keep every so many samples; the same along both axes.
+
+    The operator is linear and its adjoint is another one of its kind, so a derivative of any order costs as
+    much as the operator itself. Autograd's own second derivative of a depthwise convolution costs some
+    hundred times as much on a CPU.
+
+    Args:
+        x: float (N, C, H, W).
+        kernel: float (K, K), the filter of a true convolution; no gradient flows into it.
+        up: each sample is followed by ``up - 1`` zeros.
+        down: every ``down``-th sample is kept.
+        padding: zeros before and after each axis, at the upsampled resolution; negative ones crop.
+        gain: factor on the result; ``up ** 2`` keeps the level of the signal.
+    Returns:
+        (N, C, h, w) with h = (up H + sum(padding) - K) // down + 1, likewise w.
+    Raises:
+        ValueError: if the padded image is smaller than the filter.
+    """
+    padded, taps = min(x.shape[-2:]) * up + sum(padding), kernel.shape[-1]
+    if padded < taps:
+        raise ValueError(f"upfirdn2d: images {tuple(x.shape)} with padding {padding} are smaller than {taps} taps")
+    return _UpFirDn.apply(x, kernel.detach().to(x.dtype) * gain, up, down, padding, padding)
+
+
+class _UpFirDn(torch.autograd.Function):
+    """``upfirdn2d`` with one padding for rows and one for columns, which the adjoint needs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, up: int, down: int, rows: Padding, columns: Padding) -> Tensor:
+        ctx.save_for_backward(kernel)
+        ctx.geometry = (x.shape[-2:], up, down, (rows, columns))
+        return _filter(x, kernel, up, down, rows, columns)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,), (kernel,) = gradients, ctx.saved_tensors
+        sizes, up, down, paddings = ctx.geometry
+        adjoint = [
+            (kernel.shape[-1] - 1 - padding[0], size * up - out * down + padding[0] - up + 1)
+            for size, out, padding in zip(sizes, gradient.shape[-2:], paddings, strict=True)
+        ]
+        return _UpFirDn.apply(gradient, kernel.flip((0, 1)), down, up, *adjoint), None, None, None, None, None
+
+
+def _filter(x: Tensor, kernel: Tensor, up: int, down: int, rows: Padding, columns: Padding) -> Tensor:
+    channels, reach = x.shape[1], kernel.shape[-1] - 1
+    weight = kernel.expand(channels, 1, -1, -1)
+    x = x.contiguous(memory_format=torch.channels_last)
+    if up == 1:
+        x, margin = _pad(x, rows, columns)
+        # torch's convolution is a correlation
+        return F.conv2d(x, weight.flip((2, 3)), stride=down, padding=margin, groups=channels)
+    # A transposed convolution never touches the inserted zeros; it reaches ``reach`` samples beyond the image.
+    rows, columns = ((before - reach, after - reach + up - 1) for before, after in (rows, columns))
+    if rows == columns == (rows[0], rows[0]) and rows[0] <= 0:
+        y = F.conv_transpose2d(x, weight, stride=up, padding=-rows[0], groups=channels)
+    else:
+        y = F.pad(F.conv_transpose2d(x, weight, stride=up, groups=channels), (*columns, *rows))
+    return y[:, :, ::down, ::down] if down > 1 else y
+
+
+def _pad(x: Tensor, rows: Padding, columns: Padding) -> tuple[Tensor, int]:
+    """Padding that is equal on all sides is left to the convolution: returns the image and that padding."""
+    if rows == columns == (rows[0], rows[0]) and rows[0] >= 0:
+        return x, rows[0]
+    return F.pad(x, (*columns, *rows)), 0
+
+
+def upsample2d(x: Tensor, kernel: Tensor) -> Tensor:
+    """Twice the size: (N, C, H, W) to (N, C, 2H, 2W), samples centred as in bilinear interpolation."""
+    taps = kernel.shape[-1]
+    return upfirdn2d(x, kernel, up=2, padding=((taps + 1) // 2, (taps - 2) // 2), gain=4.0)
+
+
+def downsample2d(x: Tensor, kernel: Tensor) -> Tensor:
+    """Half the size: (N, C, 2H, 2W) to (N, C, H, W)."""
+    taps = kernel.shape[-1]
+    return upfirdn2d(x, kernel, down=2, padding=((taps - 1) // 2, (taps - 2) // 2))
+
+
+def conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, groups: int = 1) -> Tensor:
+    """A dense convolution in the layout that suits it: (N, I, H, W), (O, I / groups, k, k) to (N, O, h, w)."""
+    return F.conv2d(_dense_layout(x), weight, stride=stride, padding=padding, groups=groups)
+
+
+def _dense_layout(x: Tensor) -> Tensor:
+    """Leave channels last on a CPU where there are many channels.
+
+    The kernel for that layout adds up all products in one chain: with 512 channels its rounding error is ten
+    times that of the other, and it is no faster. With few channels it is up to twice as fast.
+    """
+    return x.contiguous() if x.device.type == "cpu" and x.shape[1] >= MANY_CHANNELS else x
+
+
+def bias_act(
+    x: Tensor,
+    bias: Tensor | None,
+    activation: Activation = "lrelu",
+    gain: float | None = None,
+    clamp: float | None = None,
+) -> Tensor:
+    """Add a bias per channel, apply the activation, scale, clamp.
+
+    Args:
+        x: float (N, C, ...).
+        bias: (C,), cast to the type of ``x``; None adds nothing.
+        activation: "lrelu" has slope 0.2.
+        gain: factor on the activation's output, positive; None is sqrt(2) for "lrelu", 1 for "linear".
+        clamp: limit of the result's magnitude; None leaves it free.
+    Returns:
+        Same shape and type as ``x``.
+    """
+    if gain is None:
+        gain = LEAKY_GAIN if activation == "lrelu" else 1.0
+    # Both activations commute with a positive factor, so that bias and gain are one pass over memory.
+    if bias is not None:
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        x = torch.add((bias * gain).to(x.dtype).reshape(shape), x, alpha=gain)
+    elif gain != 1:
+        x = x * gain
+    if activation == "lrelu":
+        x = F.leaky_relu(x, LEAKY_SLOPE)
+    # Unlike that of clamp, its derivative is a single pass.
+    return x if clamp is None else F.hardtanh(x, -clamp, clamp)
+
+
+def modulated_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor,
+    *,
+    up: int = 1,
+    demodulate: bool = True,
+    kernel: Tensor | None = None,
+    noise: Tensor | None = None,
+    grouped: bool | None = None,
+) -> Tensor:
+    """Convolution whose input channels each image scales by its style (StyleGAN2, Section 2.2, Eqs. 1 and 3).
+
+    Two equal ways: with the weights of each image, as one grouped convolution; or with the same weights for
+    all, scaling the features before (Eq. 1) and after (Eq. 3). Scaling is faster wherever it was timed, but for
+    a single image whose feature map holds more values than the weights (two CPU cores, float32).
+
+    Args:
+        x: float (N, I, H, W).
+        weight: (O, I, k, k), k odd.
+        styles: (N, I).
+        up: 1, or 2 to double the size: a transposed convolution, then ``kernel`` against the zeros' images.
+        demodulate: scale each output channel to unit expected variance. Needed in float16, where weights and
+            styles are first brought near 1, which demodulation undoes.
+        kernel: (K, K), where ``up`` is 2.
+        noise: broadcastable to the output, added to it.
+        grouped: choose between the two ways; None chooses the faster.
+    Returns:
+        (N, O, up H, up W), of the type of ``x``.
+    """
+    if demodulate and x.dtype == torch.float16:
+        weight = weight / weight.abs().amax((1, 2, 3), keepdim=True) / math.sqrt(weight[0].numel())
+        styles = styles / styles.abs().amax(1, keepdim=True)
+    scale = None
+    if demodulate:
+        energy = styles.square() @ weight.square().sum((2, 3)).t()
+        scale = (energy + DEMODULATION_EPS).rsqrt().to(x.dtype)
+    if grouped is None:
+        grouped = x.shape[0] == 1 and x.numel() > weight.numel()
+    if grouped:
+        y = _grouped(x, weight, styles, scale, up)
+        scale = None
+    else:
+        y = _convolve(x * styles.to(x.dtype)[:, :, None, None], weight.to(x.dtype), up)
+    if up > 1:
+        assert kernel is not None
+        y = upfirdn2d(y, kernel, padding=_after_transposed(weight, kernel), gain=up**2)
+    if scale is not None:
+        scale = scale[:, :, None, None]
+        return y * scale if noise is None else torch.addcmul(noise.to(x.dtype), y, scale)
+    return y if noise is None else y + noise.to(x.dtype)
+
+
+def _grouped(x: Tensor, weight: Tensor, styles: Tensor, scale: Tensor | None, up: int) -> Tensor:
+    """One convolution with a group for each image and that image's own weights."""
+    num_images, num_out = x.shape[0], weight.shape[0]
+    weights = weight * styles[:, None, :, None, None]
+    if scale is not None:
+        weights = weights * scale[:, :, None, None, None]
+    if num_images == 1:
+        return _convolve(x, weights[0].to(x.dtype), up)
+    folded = x.reshape(1, -1, *x.shape[2:])
+    y = _convolve(folded, weights.flatten(0, 1).to(x.dtype), up, groups=num_images)
+    return y.reshape(num_images, num_out, *y.shape[2:])
+
+
+def _convolve(x: Tensor, weight: Tensor, up: int, groups: int = 1) -> Tensor:
+    """Same size for ``up=1``, else up (H - 1) + k; ``weight`` is (groups O, I, k, k)."""
+    if up == 1:
+        return conv2d(x, weight, padding=weight.shape[-1] // 2, groups=groups)
+    weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    return F.conv_transpose2d(_dense_layout(x), weight, stride=up, groups=groups)
+
+
+def _after_transposed(weight: Tensor, kernel: Tensor) -> Padding:
+    """Padding of the filter that brings the output of a stride-2 transposed convolution to twice the input."""
+    total = kernel.shape[-1] - weight.shape[-1] + 1
+    return (total + 1) // 2, total // 2
