@@ -22,6 +22,7 @@ from ffl.evaluation import (
     table,
     write_metrics,
 )
+from ffl.files import file_sha256
 from ffl.images import Protocol, from_uint8, to_uint8
 from ffl.metrics import METRICS
 from ffl.metrics.segmentation import LabelSetName
@@ -29,7 +30,7 @@ from ffl.model import Model, Task
 from ffl.objective import Objective
 from ffl.provenance import content_hash
 from ffl.record import Record
-from ffl.training.checkpoint import file_sha256, load_checkpoint, load_model_state
+from ffl.training.checkpoint import load_checkpoint, load_model_state
 from ffl.training.config import check_section
 from ffl.training.logger import save_png
 from ffl.training.program import Config, run_program

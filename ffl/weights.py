@@ -4,7 +4,6 @@ Files are looked up in ``$FFL_WEIGHTS`` (default ``weights/``). Nothing is downl
 ``scripts/download_weights.py`` does that. A file that is absent makes its metric missing, never another number.
 """
 
-import functools
 import hashlib
 import os
 import pickle
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ffl.errors import UserError
+from ffl.files import file_sha256
 
 _CSAIL = "http://sceneparsing.csail.mit.edu/model/pytorch/ade20k-resnet101-upernet"
 
@@ -189,18 +189,3 @@ def check_file(path: Path, entry: WeightFile, origin: str | None = None) -> None
         raise UserError(f"{shown}: {size} bytes, but {entry.filename} has {entry.size}; {fix}")
     if entry.sha256 is not None and not (digest := file_sha256(path)).startswith(entry.sha256):
         raise UserError(f"{shown}: SHA-256 {digest}, but {entry.filename} has {entry.sha256}; {fix}")
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file; computed again only when its size or time of change differs."""
-    status = path.stat()
-    return _file_sha256(path.resolve(), status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -5,10 +5,10 @@ same, under the names of the official programs (as in the ``opt.txt`` beside a c
 it.
 """
 
+import argparse
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 import torch
@@ -39,11 +39,14 @@ def load_official(kind: str, state_dict: State, **arch: Any) -> nn.Module:
     Args:
         kind: a key of ``KINDS``.
         state_dict: keys to tensors; for "upernet" a dict of two such under "encoder" and "decoder". A
-            ``module.`` before every key, from ``DataParallel``, is dropped.
+            ``module.`` before every key, from ``DataParallel``, is dropped. "stylegan2_rosinality" takes whole
+            checkpoints too.
         arch: options of the official program. Only these can't be read from shapes: ``use_dropout`` of
             "pix2pix_generator"; ``crop_size``, ``aspect_ratio`` and ``num_upsampling_layers`` of
             "spade_generator", which are those of the official data set where the label channels are those of
-            Cityscapes or ADE20K; ``torch_up`` and ``pool_size`` of "drn".
+            Cityscapes or ADE20K; ``part`` ("g_ema", "g" or "d") and ``mbstd_group`` of "stylegan2_rosinality";
+            ``conv_clamp``, ``num_fp16_res`` and ``mbstd_group_size`` of "stylegan2_nvlabs"; ``torch_up`` and
+            ``pool_size`` of "drn".
     Raises:
         UserError: for an unknown kind or option, an option that contradicts the weights, or a file of another
             network, naming missing, unexpected and wrongly shaped keys.
@@ -59,7 +62,10 @@ def load_official(kind: str, state_dict: State, **arch: Any) -> nn.Module:
 
 
 def read_state_dict(path: Path) -> dict[str, Any]:
-    """The contents of a checkpoint file, on the CPU; nothing but tensors and plain containers is unpickled.
+    """The contents of a checkpoint file, on the CPU.
+
+    Nothing is unpickled but tensors, plain containers and the parsed command line that some official programs
+    store beside the weights, an ``argparse.Namespace`` of such values.
 
     Raises:
         UserError: if the file is absent, unreadable, holds other objects, or no state dict.
@@ -67,9 +73,10 @@ def read_state_dict(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the path of an official checkpoint")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # an unpickler raises anything on bytes that are not a pickle
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{path}: cannot be read as a file of tensors ({reason}); download it again") from None
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__}, expected a state dict of tensors")
@@ -96,16 +103,18 @@ def load_strict(network: Network, state_dict: Mapping[str, Tensor], kind: str) -
         if key in own and own[key].shape != value.shape
     ]
     counter = ".num_batches_tracked"
-    complaints = {
-        "missing": [key for key in own if key not in state_dict and not key.endswith(counter)],
-        "unexpected": [key for key in state_dict if key not in own],
-        "wrong shape": wrong,
-    }
+    missing = [key for key in own if key not in state_dict and not key.endswith(counter)]
+    unexpected = [key for key in state_dict if key not in own]
+    refuse(kind, {"missing": missing, "unexpected": unexpected, "wrong shape": wrong})
+    network.load_state_dict({**own, **state_dict})
+    return network
+
+
+def refuse(kind: str, complaints: Mapping[str, list[str]]) -> None:
+    """Raise UserError with the complaints, each about some keys, unless none is about any."""
     if any(complaints.values()):
         lines = [f"{what}: {shorten(keys)}" for what, keys in complaints.items() if keys]
         raise UserError(f"this is no complete {kind} checkpoint: {'; '.join(lines)}")
-    network.load_state_dict({**own, **state_dict})
-    return network
 
 
 def shorten(keys: list[str]) -> str:
@@ -155,12 +164,16 @@ class Checkpoint:
             known: official option names to values that follow from the weights.
             options: what the user gave.
         """
+        self.check_options(known, options)
+        return load_strict(network, self.state, self.kind)
+
+    def check_options(self, known: dict[str, Any], options: dict[str, Any]) -> None:
+        """Raise UserError for an option that is unknown or not what the weights say; arguments as of ``load``."""
         for name, value in options.items():
             if name not in known:
                 raise UserError(f"{self.kind}: unknown option {name}; it is one of {', '.join(known)}")
             if value != known[name]:
                 raise UserError(f"{self.kind}: {name}={value}, but by its weights it is {known[name]}")
-        return load_strict(network, self.state, self.kind)
 
 
 def without_prefix(state_dict: State) -> dict[str, Any]:
@@ -279,6 +292,19 @@ def _spade_options(
     return options
 
 
+# Imported where it is used: it builds on this module.
+def _stylegan2_rosinality(state_dict: State, **options: Any) -> nn.Module:
+    from models.stylegan2.official import rosinality_from_state_dict
+
+    return rosinality_from_state_dict(state_dict, **options)
+
+
+def _stylegan2_nvlabs(state_dict: State, **options: Any) -> nn.Module:
+    from models.stylegan2.official import nvlabs_from_state_dict
+
+    return nvlabs_from_state_dict(state_dict, **options)
+
+
 # The networks of metrics are imported where they are used: a generator's checkpoint needs none of them.
 def _drn(state_dict: State, torch_up: bool | None = None, pool_size: int = 28) -> nn.Module:
     from ffl.metrics.segmenters import drn_from_state_dict
@@ -306,6 +332,8 @@ KINDS: dict[str, Callable[..., nn.Module]] = {
     "spade_generator": _spade_generator,
     "spade_discriminator": _spade_discriminator,
     "spade_encoder": _spade_encoder,
+    "stylegan2_rosinality": _stylegan2_rosinality,
+    "stylegan2_nvlabs": _stylegan2_nvlabs,
     "drn": _drn,
     "upernet": _upernet,
     "inception_fid": _inception_fid,

@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from ffl.errors import UserError
+from ffl.files import write_text
 from ffl.model import Batch, Model
 from ffl.objective import Objective
 from ffl.provenance import code_version, environment
-from ffl.training.files import write_text
 from ffl.training.program import compose, user_errors
 from ffl.training.randomness import seed_weights
 from ffl.training.trainer import choose_device, make_optimizers, update

@@ -21,7 +21,8 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ffl.errors import UserError
-from ffl.weights import WEIGHTS, WeightFile, check_file, file_sha256, weight_file, weights_dir
+from ffl.files import file_sha256
+from ffl.weights import WEIGHTS, WeightFile, check_file, weight_file, weights_dir
 
 TIMEOUT_SECONDS = 30
 

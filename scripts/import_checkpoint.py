@@ -2,11 +2,13 @@
 
     python scripts/import_checkpoint.py kind=KIND file=PATH out=DIR [key=value ...]
 
-kind is vanilla_ae, pix2pix_generator or spade_generator. The architecture is read from the weights. Further key=value
-words are those of train.py and say what the weights don't: dataset=... and data_root=... for the images to evaluate on,
-model.norm_statistics=running, or for SPADE dataset.image_size=... and model.upsampling=.... Without dataset=, an
-autoencoder takes CelebA, pix2pix Facades, and SPADE Cityscapes or ADE20K as its label channels tell. Training cannot
-resume from an imported run.
+kind is vanilla_ae, pix2pix_generator, spade_generator, stylegan2_rosinality (the averaged generator g_ema) or
+stylegan2_nvlabs (a state dict, or G_ema of an official .pkl). The architecture is read from the weights. Further
+key=value words are those of train.py and say what the weights don't: dataset=... and data_root=... for the images to
+evaluate on, model.norm_statistics=running, model.psi=..., for SPADE dataset.image_size=... and model.upsampling=...,
+for a state dict of stylegan2_nvlabs model.conv_clamp=null where it was trained without. Without dataset=, an
+autoencoder takes CelebA, pix2pix Facades, and SPADE Cityscapes or ADE20K as its label channels tell; StyleGAN2 needs
+it. Training cannot resume from an imported run.
 """
 
 import contextlib
@@ -23,15 +25,17 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ffl.errors import UserError
+from ffl.files import file_sha256, write_text
 from ffl.objective import Objective
-from ffl.training.checkpoint import file_sha256, load_model_state, save_checkpoint
-from ffl.training.files import write_text
+from ffl.training.checkpoint import load_model_state, save_checkpoint
 from ffl.training.program import Config, compose, user_errors
 from ffl.training.run_directory import RunDirectory
 from models import build_model
 from models.official import Checkpoint, load_official, read_state_dict
 from models.pix2pix import UNetGenerator
 from models.spade import SpadeGenerator
+from models.stylegan2 import Generator
+from models.stylegan2.pickles import read_official_network
 from train import check
 
 OWN_WORDS = ("kind", "file", "out")
@@ -57,17 +61,23 @@ class Kind(ABC):
     Attributes:
         model: the choice of configs/model.
         network: the attribute of that model that the weights are for.
+        settings: overrides of the config that come before the user's.
     """
 
     model: str
     network: str
+    settings: tuple[str, ...] = ()
+
+    def read(self, path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
+        """The state dict in a file, and the official options that are stored beside it."""
+        return read_state_dict(path), {}
 
     @abstractmethod
     def dataset(self, state: Mapping[str, Any]) -> str | None:
         """The data set to assume where none is given; None where the weights don't tell."""
 
     def options(self, config: Config) -> dict[str, Any]:
-        """The options of the official program that the weights don't tell."""
+        """The options of the official program that the weights don't tell, where the file doesn't store them."""
         return {}
 
     @abstractmethod
@@ -156,10 +166,49 @@ class SpadeKind(Kind):
         return known
 
 
+class StyleGAN2Kind(Kind):
+    """The averaged generator of StyleGAN2, in float32 on every device unless told otherwise."""
+
+    model = "stylegan2"
+    network = "generator_ema"
+    settings = ("model.num_low_precision=0",)
+
+    def dataset(self, state: Mapping[str, Any]) -> str | None:
+        return None
+
+    def architecture(self, network: nn.Module, config: Config) -> dict[str, Any]:
+        if not isinstance(network, Generator):
+            raise UserError("holds a discriminator, which makes no images; give the file of the generator")
+        resolution, layers = network.synthesis.resolution, network.synthesis.noise_layers()
+        return {
+            "dataset.image_size": resolution,
+            "model.latent_dim": network.latent_dim,
+            "model.num_mapping_layers": len(network.mapping.layers),
+            "model.channel_base": resolution * len(layers[-1].weight),
+            "model.channel_max": len(layers[0].weight),
+            "model.conv_clamp": layers[0].clamp,
+        }
+
+
+class NvlabsKind(StyleGAN2Kind):
+    """As a state dict, which doesn't tell the limit of activations, or as the official pickle, which does."""
+
+    def read(self, path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
+        if path.suffix != ".pkl":
+            return super().read(path)
+        network = read_official_network(path)
+        return network.state_dict, network.options
+
+    def options(self, config: Config) -> dict[str, Any]:
+        return {"conv_clamp": config["model"]["conv_clamp"]}
+
+
 KINDS: dict[str, Kind] = {
     "vanilla_ae": VanillaAutoencoderKind(),
     "pix2pix_generator": Pix2PixKind(),
     "spade_generator": SpadeKind(),
+    "stylegan2_rosinality": StyleGAN2Kind(),
+    "stylegan2_nvlabs": NvlabsKind(),
 }
 
 
@@ -174,8 +223,7 @@ def import_checkpoint(arguments: list[str]) -> RunDirectory:
     kind = KINDS[words["kind"]]
     if out.exists() or out.is_symlink():
         raise UserError(f"out={out}: exists already; give a new directory")
-    state = read_state_dict(path)
-    config, weights = configured(words["kind"], state, overrides, path)
+    config, weights = configured(words["kind"], path, overrides)
     run = RunDirectory.create(out.parent, out.name, config)
     origin = {"kind": words["kind"], "file": path.name, "sha256": file_sha256(path)}
     described = json.loads((run.path / "run.json").read_text()) | {"imported": origin}
@@ -216,22 +264,20 @@ def key_of(override: str) -> str:
     return override.split("=", 1)[0].lstrip("+~")
 
 
-def configured(
-    name: str, state: Mapping[str, Any], overrides: list[str], path: Path
-) -> tuple[Config, dict[str, Tensor]]:
+def configured(name: str, path: Path, overrides: list[str]) -> tuple[Config, dict[str, Tensor]]:
     """The config of a run whose model fits the weights, and the weights under the keys of that model.
 
     Args:
         name: a key of ``KINDS``.
-        state: contents of the official file.
+        path: of the official file.
         overrides: of the config, as train.py takes them.
-        path: of the file, for messages.
     Raises:
         UserError: if no data set is given or told, the file is none of this kind, or an override contradicts it.
     """
     kind = KINDS[name]
+    state, stored = kind.read(path)
     given = {key_of(item) for item in overrides}
-    choices = [f"model={kind.model}"]
+    choices = [f"model={kind.model}", *kind.settings]
     if "dataset" not in given:
         with naming(path):
             dataset = kind.dataset(state)
@@ -241,7 +287,7 @@ def configured(
     config = compose("train", [*choices, *overrides])
     check(config)
     with naming(path):
-        network = load_official(name, state, **kind.options(config))
+        network = load_official(name, state, **{**kind.options(config), **stored})
         assign(config, kind.architecture(network, config), given)
     check(config)
     weights = {f"{kind.network}.{key}": value for key, value in network.state_dict().items()}

@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from evaluate import evaluate
 from ffl.errors import UserError
 from ffl.evaluation import check_metrics
+from ffl.files import write_text
 from ffl.metrics import METRICS
 from ffl.record import Record
 from ffl.training.config import check_section
-from ffl.training.files import write_text
 from ffl.training.program import CONFIG_DIR, compose, user_errors
 from ffl.training.run_directory import RunDirectory
 from scripts.figure import comparison

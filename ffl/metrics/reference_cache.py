@@ -1,8 +1,6 @@
 """Statistics of real images, computed once and kept under a hash of what they were computed from."""
 
 import hashlib
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ffl.files import atomic_write
 from ffl.metrics.base import check_images
 from ffl.metrics.frechet import FeatureStatistics
 from ffl.metrics.inception_features import InceptionFeatures
@@ -54,19 +53,13 @@ class ReferenceCache:
 
     def store(self, path: Path, statistics: FeatureStatistics) -> None:
         """Write statistics; another process sees either nothing or all of them."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".npz.part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(
-                    file,
-                    count=np.int64(statistics.count),
-                    total=statistics.total.cpu().numpy(),
-                    outer=statistics.outer.cpu().numpy(),
-                )
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        with atomic_write(path) as file:
+            np.savez(
+                file,
+                count=np.int64(statistics.count),
+                total=statistics.total.cpu().numpy(),
+                outer=statistics.outer.cpu().numpy(),
+            )
 
     def statistics(
         self, batches: Iterable[Tensor], extractor: InceptionFeatures, feature: str = "2048"

@@ -1,6 +1,5 @@
 """Checkpoints: tensors and plain values only, written atomically, loaded without executing anything."""
 
-import hashlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ffl.errors import UserError
-from ffl.training.files import atomic_write
+from ffl.files import atomic_write
 
 FORMAT = 1
 
@@ -77,16 +76,3 @@ def load_model_state(
             f"other shape {reshaped[:3]}"
         )
     model.load_state_dict(state, strict=False)
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:  # Python 3.10 has no hashlib.file_digest
-    digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()

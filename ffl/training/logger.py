@@ -11,10 +11,10 @@ from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from ffl.errors import UserError
+from ffl.files import atomic_write
 from ffl.images import to_uint8
 from ffl.model import Batch
 from ffl.spectrum import log_spectrum
-from ffl.training.files import atomic_write
 from ffl.training.run_directory import RunDirectory
 
 

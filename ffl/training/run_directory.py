@@ -20,9 +20,9 @@ from typing import Any
 import yaml
 
 from ffl.errors import UserError
+from ffl.files import write_text
 from ffl.provenance import code_version, environment
 from ffl.training.config import FREE_KEYS, difference
-from ffl.training.files import write_text
 
 Config = dict[str, Any]
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ffl.errors import UserError
+from models.official import Checkpoint, State, refuse, shorten
 from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import (
     MAPPING_LR_MULTIPLIER,
@@ -27,13 +28,11 @@ from models.stylegan2.generator import (
 )
 from models.stylegan2.ops import FIR_TAPS, fir_kernel
 
-State = Mapping[str, Any]
 Keys = dict[str, str]  # official key to ours
 SAME = {"weight": "weight", "bias": "bias"}  # tensors that both call alike
 Part = Literal["g_ema", "g", "d"]
 
 FILTERS = ("kernel", "resample_filter")  # ends of the keys of low-pass filters
-MAX_LISTED = 5  # keys that a message names before it only counts
 ROSINALITY_BASE = 16384  # channel base of channel_multiplier=1
 # Official arguments that say nothing of what a network computes, given its weights.
 TRAINING_ARGUMENTS = {"freeze_layers", "fp16_channels_last", "w_avg_beta"}
@@ -62,7 +61,7 @@ def rosinality_from_state_dict(
         state = dict(state[part])
     elif any(isinstance(value, Mapping) for value in state.values()):
         raise UserError(f"stylegan2_rosinality: the checkpoint has no {part}, it holds {shorten(list(state))}")
-    file = OfficialFile("stylegan2_rosinality", state)
+    file = StyleGAN2Checkpoint("stylegan2_rosinality", state)
     known: dict[str, Any] = {"blur_kernel": list(FIR_TAPS)}
     if any(key.startswith(("style.", "to_rgb1.", "input.")) for key in state):
         num_blocks = 2 + file.largest(r"to_rgbs\.(\d{1,4})\.")
@@ -73,9 +72,9 @@ def rosinality_from_state_dict(
         base, most = file.channel_rule([file.state[f"{name}.conv.weight"].shape[1] for name in convolutions])
         latent_dim = file.state["style.1.weight"].shape[1]
         known |= {"style_dim": latent_dim, "n_mlp": num_layers, "lr_mlp": MAPPING_LR_MULTIPLIER}
-        file.check_options(options, known)
+        file.check_options(known, options)
         generator = Generator(4 << (num_blocks - 1), latent_dim, num_layers, base, most)
-        file.load(generator, keys)
+        file.load_renamed(generator, keys)
         _set_average(generator.mapping, average)
         return generator.eval()
     num_blocks = 1 + file.largest(r"convs\.(\d{1,4})\.")
@@ -83,9 +82,9 @@ def rosinality_from_state_dict(
     file.check_keys(keys)
     inputs = ["final_conv.0", *(f"convs.{i}.conv1.0" for i in range(num_blocks - 1, 0, -1))]
     base, most = file.channel_rule([file.state[f"{name}.weight"].shape[0] for name in inputs])
-    file.check_options(options, known)
+    file.check_options(known, options)
     discriminator = Discriminator(4 << (num_blocks - 1), base, most, mbstd_group)
-    file.load(discriminator, keys)
+    file.load_renamed(discriminator, keys)
     return discriminator.eval()
 
 
@@ -115,7 +114,7 @@ def nvlabs_from_state_dict(
     conv_clamp = options.pop("conv_clamp", conv_clamp)
     num_fp16_res = options.pop("num_fp16_res", num_fp16_res)
     mbstd_group_size = options.pop("mbstd_group_size", mbstd_group_size)
-    file = OfficialFile("stylegan2_nvlabs", state_dict)
+    file = StyleGAN2Checkpoint("stylegan2_nvlabs", state_dict)
     if any("embed." in key for key in file.state):
         raise UserError("stylegan2_nvlabs: a network with classes (c_dim > 0), which is not supported")
     known: dict[str, Any] = {"c_dim": 0, "img_channels": 3, "activation": "lrelu", "resample_filter": list(FIR_TAPS)}
@@ -128,9 +127,9 @@ def nvlabs_from_state_dict(
         latent_dim = file.state["mapping.fc0.weight"].shape[1]
         known |= {"z_dim": latent_dim, "w_dim": latent_dim, "layer_features": latent_dim, "num_layers": num_layers}
         known |= {"lr_multiplier": MAPPING_LR_MULTIPLIER, "use_noise": True, "architecture": "skip"}
-        file.check_options(options, known)
+        file.check_options(known, options)
         generator = Generator(sizes[-1], latent_dim, num_layers, base, most, conv_clamp, num_fp16_res)
-        file.load(generator, keys)
+        file.load_renamed(generator, keys)
         return generator.eval()
     sizes = block_resolutions(max(8, file.largest(r"b(\d{1,4})\.")))
     keys = nvlabs_discriminator_keys(sizes)
@@ -138,28 +137,14 @@ def nvlabs_from_state_dict(
     inputs = ["b4.conv", *(f"b{size}.conv0" for size in sizes[1:])]
     base, most = file.channel_rule([file.state[f"{name}.weight"].shape[0] for name in inputs])
     known |= {"mbstd_num_channels": 1, "architecture": "resnet"}
-    file.check_options(options, known)
+    file.check_options(known, options)
     discriminator = Discriminator(sizes[-1], base, most, mbstd_group_size, conv_clamp, num_fp16_res)
-    file.load(discriminator, keys)
+    file.load_renamed(discriminator, keys)
     return discriminator.eval()
 
 
-class OfficialFile:
-    """An official state dict while its network is being built.
-
-    Args:
-        kind: of checkpoint, for messages.
-        state_dict: keys to tensors.
-    Raises:
-        UserError: if it holds anything but tensors.
-    """
-
-    def __init__(self, kind: str, state_dict: State) -> None:
-        self.kind = kind
-        for key, value in state_dict.items():
-            if not isinstance(value, Tensor):
-                raise UserError(f"{kind}: {key} is a {type(value).__name__}, expected a state dict of tensors")
-        self.state: dict[str, Tensor] = dict(state_dict)
+class StyleGAN2Checkpoint(Checkpoint):
+    """An official state dict whose keys and shapes are not ours."""
 
     def largest(self, pattern: str) -> int:
         """The largest number that the regular expression captures at the start of a key; 0 if there is none."""
@@ -169,12 +154,7 @@ class OfficialFile:
         """Raise UserError, naming keys, unless the file holds ``keys``, low-pass filters and nothing else."""
         missing = [key for key in keys if key not in self.state]
         unexpected = [key for key in self.state if key not in keys and not key.endswith(FILTERS)]
-        self._complain({"missing": missing, "unexpected": unexpected})
-
-    def _complain(self, complaints: dict[str, list[str]]) -> None:
-        if any(complaints.values()):
-            lines = [f"{what}: {shorten(found)}" for what, found in complaints.items() if found]
-            raise UserError(f"this is no complete {self.kind} checkpoint: {'; '.join(lines)}")
+        refuse(self.kind, {"missing": missing, "unexpected": unexpected})
 
     def channel_rule(self, channels: list[int]) -> tuple[int, int]:
         """``channel_base`` and ``channel_max`` that give these channels at 4x4, 8x8, and so on.
@@ -191,14 +171,18 @@ class OfficialFile:
         self.channels, self.sizes, self.rule = channels, sizes, (base, most)
         return base, most
 
-    def check_options(self, options: dict[str, Any], known: dict[str, Any]) -> None:
+    def check_options(self, known: dict[str, Any], options: dict[str, Any]) -> None:
         """Compare the user's options with what the weights say; None is the official program's default.
 
         Args:
-            options: official names to values.
             known: official names to the values that the weights call for; those of the channels are added here.
+            options: official names to values.
         """
-        rest = {name: value for name, value in options.items() if value is not None}
+        rest: dict[str, Any] = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in options.items()
+            if value is not None
+        }
         named = {name: rest.pop(name) for name in ("channel_base", "channel_multiplier", "channel_max") if name in rest}
         base, most = self.rule
         base = named.get("channel_base", int(named.get("channel_multiplier", 0) * ROSINALITY_BASE) or base)
@@ -207,14 +191,9 @@ class OfficialFile:
             raise UserError(
                 f"{self.kind}: {named} make channels {expected}, but by its weights they are {self.channels}"
             )
-        known = known | {"size": self.sizes[-1], "img_resolution": self.sizes[-1]}
-        for name, value in rest.items():
-            if name not in known:
-                raise UserError(f"{self.kind}: unknown option {name}; it is one of {', '.join([*known, *named])}")
-            if (list(value) if isinstance(value, tuple) else value) != known[name]:
-                raise UserError(f"{self.kind}: {name}={value}, but by its weights it is {known[name]}")
+        super().check_options(known | {"size": self.sizes[-1], "img_resolution": self.sizes[-1]}, rest)
 
-    def load(self, network: nn.Module, keys: Keys) -> None:
+    def load_renamed(self, network: nn.Module, keys: Keys) -> None:
         """Copy the weights, after a check of shapes and filters.
 
         Args:
@@ -227,7 +206,7 @@ class OfficialFile:
             for key, ours in keys.items()
             if _without_ones(self.state[key]) != _without_ones(own[ours])
         ]
-        self._complain({"wrong shape": wrong})
+        refuse(self.kind, {"wrong shape": wrong})
         for key in self.state:
             if key.endswith(FILTERS):
                 self._check_filter(key)
@@ -244,12 +223,6 @@ class OfficialFile:
             raise UserError(
                 f"{self.kind}: {key} is another low-pass filter than {list(FIR_TAPS)}, which is not supported"
             )
-
-
-def shorten(keys: list[str]) -> str:
-    """The first few keys and the number of the others."""
-    rest = len(keys) - MAX_LISTED
-    return ", ".join(keys[:MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _without_ones(value: Tensor) -> list[int]:

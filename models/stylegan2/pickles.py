@@ -39,6 +39,11 @@ class OfficialNetwork:
     arguments: dict[str, Any]
     state_dict: dict[str, Tensor]
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments as ``nvlabs_from_state_dict`` takes them; float16 is left off."""
+        return {"conv_clamp": None} | flatten(self.arguments) | {"num_fp16_res": 0}
+
 
 class _Storage(NamedTuple):
     data: bytes
@@ -140,6 +145,18 @@ def read_official_pickle(path: Path) -> dict[str, OfficialNetwork]:
         ) from None
 
 
+def read_official_network(path: Path, name: str = "G_ema") -> OfficialNetwork:
+    """One network of an official pickle: ``G_ema``, ``G`` or ``D``.
+
+    Raises:
+        UserError: as ``read_official_pickle``, or if there is no such network.
+    """
+    networks = read_official_pickle(path)
+    if name not in networks:
+        raise UserError(f"{path}: no network {name}; it holds {', '.join(networks) or 'none'}")
+    return networks[name]
+
+
 def load_official_pickle(path: Path, network: str = "G_ema") -> nn.Module:
     """A network of an official pickle, built with the stored arguments; float16 is left off.
 
@@ -147,14 +164,10 @@ def load_official_pickle(path: Path, network: str = "G_ema") -> nn.Module:
         path: of the file.
         network: "G_ema", "G" or "D".
     Raises:
-        UserError: as ``read_official_pickle`` and ``nvlabs_from_state_dict``, or if there is no such network.
+        UserError: as ``read_official_network`` and ``nvlabs_from_state_dict``.
     """
-    networks = read_official_pickle(path)
-    if network not in networks:
-        raise UserError(f"{path}: no network {network}; it holds {', '.join(networks) or 'none'}")
-    found = networks[network]
-    arguments = {"conv_clamp": None} | flatten(found.arguments) | {"num_fp16_res": 0}
-    return nvlabs_from_state_dict(found.state_dict, **arguments)
+    found = read_official_network(path, network)
+    return nvlabs_from_state_dict(found.state_dict, **found.options)
 
 
 def _networks(content: Any) -> dict[str, OfficialNetwork]:

@@ -7,6 +7,7 @@ import torch
 from oracles import Case, names
 from tiny_inception import random_images
 
+import ffl.files
 import ffl.weights
 from ffl.errors import UserError
 from ffl.metrics.lpips import LPIPS, build_lpips
@@ -59,7 +60,7 @@ def test_published_files_are_assembled_as_the_package_does(alexnet: Path, monkey
     torch.testing.assert_close(metric.compute().float(), expected.mean(), rtol=1e-5, atol=0)
     protocol = metric.protocol()
     assert protocol["weights"] == "alexnet-owt-7be5be79.pth"
-    assert protocol["weights_sha256"] == ffl.weights.file_sha256(alexnet)
+    assert protocol["weights_sha256"] == ffl.files.file_sha256(alexnet)
     assert protocol["weights_verified"] is False
 
 

@@ -1,12 +1,16 @@
 """Official checkpoints: what they compute once loaded, and what is said about files that don't fit."""
 
+import argparse
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from oracles import Case, names
+from test_stylegan2_official import nvlabs_state, rosinality_state, same, small_generator
+from torch import Tensor, nn
 
 from ffl.errors import UserError
 from ffl.metrics.inception import InceptionFID
@@ -14,6 +18,7 @@ from ffl.metrics.segmenters import ResNetEncoder, UPerNetDecoder
 from models.official import load_official, load_strict, read_state_dict
 from models.pix2pix import PatchDiscriminator, PixelDiscriminator, UNetGenerator
 from models.spade import ImageEncoder, MultiscaleDiscriminator, SpadeGenerator
+from models.stylegan2 import Discriminator
 
 
 @pytest.mark.parametrize("name", names("c_mlp"))
@@ -68,6 +73,48 @@ def test_spade_discriminator(name: str) -> None:
         scales = network(torch.cat([inputs["semantics"], inputs["image"]], 1))
     for scale, layers in enumerate(scales):
         case.check(f"D{scale}_feature4", layers[-1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("stylegan2_rosinality", "f_rosinality_G64_buffers"), ("stylegan2_nvlabs", "f_ada_G64")]
+)
+def test_stylegan2_generator(kind: str, name: str) -> None:
+    case = Case(name)
+    prefixed = {f"module.{key}": value for key, value in case.state_dict().items()}
+    network = load_official(kind, prefixed, **case.args)
+    assert not network.training
+    with torch.no_grad():
+        case.check("image", network(case.tensors()["z"]))
+
+
+def test_whole_checkpoint_of_stylegan2_training(tmp_path: Path) -> None:
+    """As the program of the rosinality layout writes it: all networks, optimisers and its parsed command line."""
+    networks = {"g": small_generator(), "g_ema": small_generator(), "d": Discriminator(16, 128, 16)}
+    checkpoint: dict[str, Any] = {part: rosinality_state(network) for part, network in networks.items()}
+    optimizer = torch.optim.Adam(networks["d"].parameters(), lr=0.002, betas=(0.0, 0.99))
+    networks["d"](torch.randn(2, 3, 16, 16)).sum().backward()
+    optimizer.step()
+    checkpoint["d"] = rosinality_state(networks["d"])
+    options = argparse.Namespace(path="faces", size=16, r1=10.0, ckpt=None, distributed=False, betas=[0, 0.99])
+    checkpoint |= {"d_optim": optimizer.state_dict(), "args": options, "ada_aug_p": 0.0}
+    torch.save(checkpoint, tmp_path / "550000.pt")
+    content = read_state_dict(tmp_path / "550000.pt")
+    assert content["args"] == options
+    for part, network in networks.items():
+        assert same(load_official("stylegan2_rosinality", content, part=part), network, skip=("mapping.w_avg",))
+    assert same(load_official("stylegan2_rosinality", content), networks["g_ema"], skip=("mapping.w_avg",))
+    with pytest.raises(UserError, match="stylegan2_rosinality: the checkpoint has no G_ema, it holds g, g_ema, d"):
+        load_official("stylegan2_rosinality", content, part="G_ema")
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"), [("stylegan2_rosinality", rosinality_state), ("stylegan2_nvlabs", nvlabs_state)]
+)
+def test_stylegan2_networks_of_data_parallel(kind: str, make: Callable[[nn.Module], dict[str, Tensor]]) -> None:
+    networks = {"generator": small_generator(), "discriminator": Discriminator(16, 128, 16)}
+    for network in networks.values():
+        prefixed = {f"module.{key}": value for key, value in make(network).items()}
+        assert same(load_official(kind, prefixed), network, skip=("mapping.w_avg",))
 
 
 def test_drn() -> None:
@@ -221,13 +268,38 @@ class Payload:
         return Path.touch, (self.path,)
 
 
+class Misuse:
+    """What a hostile file holds: unpickling it would call a class with arguments that the class doesn't take."""
+
+    def __reduce__(self) -> tuple[Any, tuple[int]]:
+        return argparse.Namespace, (1,)
+
+
 @pytest.mark.parametrize("save", [torch.save, lambda thing, path: path.write_bytes(pickle.dumps(thing, 2))])
-def test_code_in_a_file_is_not_run(tmp_path: Path, save: Any) -> None:
+@pytest.mark.parametrize(
+    "hide",
+    [
+        lambda payload: {"weight": payload},
+        lambda payload: {"args": argparse.Namespace(path=payload)},
+        lambda payload: {"args": argparse.Namespace(__setstate__=payload)},
+        lambda payload: {"args": argparse.FileType("r"), "weight": payload},
+        lambda payload: {"args": Misuse(), "weight": payload},
+    ],
+)
+def test_code_in_a_file_is_not_run(tmp_path: Path, save: Any, hide: Callable[[Payload], dict[str, Any]]) -> None:
     path, mark = tmp_path / "latest_net_G.pth", tmp_path / "was_here"
-    save({"weight": Payload(mark)}, path)
-    with pytest.raises(UserError, match=r"latest_net_G\.pth: cannot be read as a file of tensors"):
+    save(hide(Payload(mark)), path)
+    with pytest.raises(UserError, match=r"latest_net_G\.pth: cannot be read as a file of tensors") as caught:
         read_state_dict(path)
+    assert "\n" not in str(caught.value)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("misfit", [argparse.FileType("r"), Misuse(), argparse.Namespace], ids=str)
+def test_no_other_class_of_a_command_line_is_taken(tmp_path: Path, misfit: object) -> None:
+    torch.save({"args": misfit}, tmp_path / "G.pt")
+    with pytest.raises(UserError, match=r"G\.pt: cannot be read as a file of tensors"):
+        read_state_dict(tmp_path / "G.pt")
 
 
 @pytest.mark.parametrize(

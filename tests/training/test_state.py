@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ffl.errors import UserError
+from ffl.files import atomic_write, write_text
 from ffl.training.checkpoint import load_checkpoint, load_model_state, model_state, save_checkpoint
-from ffl.training.files import atomic_write, write_text
 from ffl.training.loader import Loader
 from ffl.training.randomness import derive_seed, epoch_order, seed_step
 

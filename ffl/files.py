@@ -1,5 +1,7 @@
-"""Writing files so that a crash at any moment leaves the old version or the new one, never half of one."""
+"""Files: written so that a crash at any moment leaves the old version or the new one; known by their digests."""
 
+import functools
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -35,3 +37,22 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_write(path) as file:
         file.write(text.encode())
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's content, remembered until the file changes.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    status = path.stat()
+    return _file_sha256(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@functools.cache
+def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
