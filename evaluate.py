@@ -146,6 +146,7 @@ def evaluate_run(config: Config) -> tuple[list[Record], Path]:
         num_images,
         protocol={
             "task": task,
+            **model.protocol(task),
             "reference": f"{dataset.name} {config['split']}",
             "reference_fingerprint": dataset.fingerprint,
             "reference_images": real_count,

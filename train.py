@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import DATASETS, NoSplit, build_dataset
+from ffl import distributed
 from ffl.errors import UserError
 from ffl.objective import Objective
 from ffl.training.config import TrainerConfig, check_section
@@ -11,7 +12,7 @@ from ffl.training.loader import Loader
 from ffl.training.program import Config, run_program
 from ffl.training.randomness import seed_weights
 from ffl.training.run_directory import RunDirectory, find_run, run_name
-from ffl.training.trainer import Outcome, Trainer
+from ffl.training.trainer import Outcome, Trainer, choose_device
 from models import MODELS, build_model
 
 SECTIONS = {"model", "dataset", "loss", "trainer", "recipe"}
@@ -87,7 +88,9 @@ def train(config: Config, overrides: list[str]) -> RunDirectory:
         The run's directory.
     """
     check(config)
-    run = find_run(config, overrides)
+    trainer_config = TrainerConfig(**config["trainer"])
+    distributed.start(choose_device(trainer_config.device))
+    run = distributed.on_main(lambda: find_run(config, overrides))
     objective = Objective(**config["loss"])  # before the seed: whether a loss is on must not change the initial weights
     folders: dict[str, Any] = {"data_root": Path(config["data_root"]), "cache_dir": Path(config["cache_dir"])}
     dataset = build_dataset(split="train", **folders, **config["dataset"])
@@ -95,44 +98,62 @@ def train(config: Config, overrides: list[str]) -> RunDirectory:
         validation = build_dataset(split="val", **folders, **config["dataset"])
     except NoSplit:  # the paper's data sets have none: best.pt is then last.pt
         validation = None
-    trainer_config = TrainerConfig(**config["trainer"])
-    loader = Loader(dataset, trainer_config.batch_size, config["seed"])
+    rank, world_size = distributed.rank(), distributed.world_size()
+    num_shards = world_size * trainer_config.accumulate
+    loader = Loader(
+        dataset, trainer_config.batch_size, config["seed"], num_shards, list(range(rank, num_shards, world_size))
+    )
     seed_weights(config["seed"])
     model = build_model(**config["model"], image_size=dataset.image_size, objective=objective)
     trainer = Trainer(model, loader, validation, trainer_config, config["seed"])
     if run is None:
-        run = RunDirectory.create(Path(config["output_root"]), run_name(config, overrides), config)
-    run.lock()
+        root, name = Path(config["output_root"]), run_name(config, overrides)
+        run = distributed.on_main(lambda: RunDirectory.create(root, name, config))
+    if rank == 0:
+        run.lock()
     trainer.resume(run)
     if trainer.start >= trainer.total_steps:
-        print(f"{run.path} is finished already ({trainer.start} steps)")
+        say(f"{run.path} is finished already ({trainer.start} steps)")
     else:
         if trainer.start:
-            print(f"resuming {run.path} at step {trainer.start} of {trainer.total_steps}")
-        print_summary(run, trainer.fit(run))
-    print(f"evaluate with       python evaluate.py run={run.path}")
+            say(f"resuming {run.path} at step {trainer.start} of {trainer.total_steps}")
+        say(summary(run, trainer.fit(run)))
+    say(f"evaluate with       python evaluate.py run={run.path}")
     return run
 
 
-def print_summary(run: RunDirectory, outcome: Outcome) -> None:
+def say(text: str) -> None:
+    """Print in one of several processes only."""
+    if distributed.rank() == 0:
+        print(text)
+
+
+def summary(run: RunDirectory, outcome: Outcome) -> str:
     """Where everything is, and how the run ended."""
-    print(f"\ntrained {outcome.step} steps, {outcome.images} images, in {outcome.seconds:.0f} s")
+    lines = [f"\ntrained {outcome.step} steps, {outcome.images} images, in {outcome.seconds:.0f} s"]
     for name, value in outcome.losses.items():
         share = outcome.gradient_share.get(name)
-        print(
-            f"  {name:<28} {value:.5g}" + (f"   {share:.1%} of the gradient at the output" if share is not None else "")
-        )
+        pull = "" if share is None else f"   {share:.1%} of the gradient at the generator's output"
+        lines.append(f"  {name:<28} {value:.5g}{pull}")
     if outcome.best_error is not None:
-        print(f"  {'best validation MSE':<28} {outcome.best_error:.5g}")
-    print(f"run directory       {run.path}")
-    print(f"checkpoints         {run.last}, {run.best.name}")
-    print(f"samples             {run.samples}")
-    print(f"curves              tensorboard --logdir {run.path.parent}")
+        lines.append(f"  {'best validation MSE':<28} {outcome.best_error:.5g}")
+    return "\n".join(
+        [
+            *lines,
+            f"run directory       {run.path}",
+            f"checkpoints         {run.last}, {run.best.name}",
+            f"samples             {run.samples}",
+            f"curves              tensorboard --logdir {run.path.parent}",
+        ]
+    )
 
 
 def task(config: Config, overrides: list[str]) -> None:
     """One job of the command line."""
-    train(config, overrides)
+    try:
+        train(config, overrides)
+    finally:
+        distributed.stop()
 
 
 if __name__ == "__main__":

@@ -83,6 +83,10 @@ class Model(nn.Module, ABC):
     def finish_step(self, images_seen: int, batch_size: int) -> None:
         """Called after all updates of a step: moving averages of weights and the like. ``images_seen`` includes it."""
 
+    def protocol(self, task: Task) -> dict[str, str | float | bool]:
+        """What about ``generate`` a reader of its numbers must know; goes into the records of an evaluation."""
+        return {}
+
     @abstractmethod
     def generate(self, batch: Batch, task: Task, seed: int) -> Tensor:
         """Images for evaluation, float (N, 3, H, W) in [-1, 1].

@@ -275,6 +275,7 @@ class Pix2Pix(Model):
         self.gan_mode: GanMode = gan_mode
         self.gan_weight = gan_weight
         self.l1_weight = l1_weight
+        self.norm_statistics: Statistics = norm_statistics
         self.test_dropout = test_dropout
         self.lr = lr
         self.betas = betas
@@ -301,6 +302,10 @@ class Pix2Pix(Model):
         if self.l1_weight:
             own["l1"] = self.l1_weight * F.l1_loss(fake, real)
         return self.objective(fake, real, own)
+
+    def protocol(self, task: Task) -> dict[str, str | float | bool]:
+        statistics = {"batch": "each image's own", "running": "running"}[self.norm_statistics]
+        return {"norm_statistics": statistics, "test_dropout": self.test_dropout}
 
     @torch.no_grad()
     def generate(self, batch: Batch, task: Task, seed: int) -> Tensor:

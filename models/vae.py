@@ -132,6 +132,10 @@ class VariationalAutoencoder(Model):
             own["kl"] = self.kl_weight * 2 * kl / real[0].numel()
         return self.objective(fake, real, own)
 
+    def protocol(self, task: Task) -> dict[str, str | float | bool]:
+        latent = "standard normal" if task == "synthesis" else "mean of the posterior"
+        return {"norm_statistics": "running", "latent": latent}
+
     @torch.no_grad()
     def generate(self, batch: Batch, task: Task, seed: int) -> Tensor:
         if task == "synthesis":

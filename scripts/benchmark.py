@@ -45,7 +45,7 @@ def training_step(name: str, ffl: bool, device: torch.device) -> Callable[[], No
     batch: Batch = {"image": images, "source": images.flip(3)}
 
     def step() -> None:
-        update(model, phases, optimizers, batch, 0)
+        update(model, phases, optimizers, {0: batch}, config["seed"], 0)
 
     return step
 

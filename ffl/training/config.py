@@ -21,6 +21,7 @@ class TrainerConfig:
     epochs: int
     batch_size: int
     lr_decay_epochs: int = 0
+    accumulate: int = 1
     steps: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
@@ -33,6 +34,7 @@ class TrainerConfig:
         for key in (
             "epochs",
             "batch_size",
+            "accumulate",
             "log_every",
             "image_every",
             "checkpoint_every",

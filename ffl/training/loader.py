@@ -25,19 +25,30 @@ class Images(Protocol):
 
 
 class Loader:
-    """Training batches of one data set.
+    """Training batches of one data set, whole or in shards.
 
     Every epoch visits the images in a new order and drops the incomplete last batch, so that all steps are alike.
+    A step's batch is dealt into shards of equal size; a process takes those that are its own, and what a shard holds
+    does not depend on the number of processes.
 
     Args:
         dataset: where items come from.
-        batch_size: images of a step.
+        batch_size: images of a step, over all shards.
         seed: of the run.
+        num_shards: parts of a batch.
+        shards: those that this loader gives; None for all.
     Raises:
-        UserError: if the data set has fewer images than one batch.
+        UserError: if the data set has fewer images than one batch, or a batch is no multiple of the shards.
     """
 
-    def __init__(self, dataset: Images, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, dataset: Images, batch_size: int, seed: int, num_shards: int = 1, shards: list[int] | None = None
+    ) -> None:
+        if batch_size % num_shards:
+            raise UserError(
+                f"trainer.batch_size={batch_size}: must be a multiple of {num_shards}, the number of processes times "
+                "trainer.accumulate"
+            )
         if batch_size > len(dataset):
             raise UserError(
                 f"trainer.batch_size={batch_size}: the training split has only {len(dataset)} images; "
@@ -46,17 +57,20 @@ class Loader:
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
+        self.num_shards = num_shards
+        self.shards = list(range(num_shards)) if shards is None else shards
         self.steps_per_epoch = len(dataset) // batch_size
 
-    def batch(self, step: int) -> dict[str, Any]:
-        """The batch of step ``step``, counted from 0 over all epochs."""
+    def batch(self, step: int) -> dict[int, dict[str, Any]]:
+        """The shards of step ``step``, counted from 0 over all epochs, by number."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = epoch_order(self.seed, epoch, len(self.dataset))
         indices = order[position * self.batch_size : (position + 1) * self.batch_size]
-        return self.dataset.batch(indices, augmentation_seed(self.seed, epoch))
+        augmentation = augmentation_seed(self.seed, epoch)
+        return {shard: self.dataset.batch(indices[shard :: self.num_shards], augmentation) for shard in self.shards}
 
-    def batches(self, start: int, stop: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        """(step, batch) for each step in [start, stop); errors of the background thread are raised here."""
+    def batches(self, start: int, stop: int) -> Iterator[tuple[int, dict[int, dict[str, Any]]]]:
+        """(step, shards) for each step in [start, stop); errors of the background thread are raised here."""
         with ThreadPoolExecutor(1, thread_name_prefix="loader") as executor:
             ahead = executor.submit(self.batch, start) if start < stop else None
             for step in range(start, stop):

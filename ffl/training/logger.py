@@ -10,6 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 from tqdm import tqdm
 
+from ffl import distributed
 from ffl.errors import UserError
 from ffl.files import atomic_write
 from ffl.images import to_uint8
@@ -21,7 +22,8 @@ from ffl.training.run_directory import RunDirectory
 class Logger:
     """Collects the losses of each step and reports them every ``interval`` steps.
 
-    Losses stay on the device until then, so that no step waits for the host.
+    Losses stay on the device until then, so that no step waits for the host. All processes of a run take part in a
+    report; process 0 alone writes it.
 
     Args:
         run: where to write.
@@ -38,9 +40,15 @@ class Logger:
         self.latest: dict[str, float] = {}
         self.latest_shares: dict[str, float] = {}
         self.bar = tqdm(
-            total=total, initial=start, desc=run.path.name, unit="step", dynamic_ncols=True, mininterval=0.5
+            total=total,
+            initial=start,
+            desc=run.path.name,
+            unit="step",
+            dynamic_ncols=True,
+            mininterval=0.5,
+            disable=distributed.rank() != 0,
         )
-        self.board = SummaryWriter(str(run.tensorboard), purge_step=start + 1)
+        self.board = SummaryWriter(str(run.tensorboard), purge_step=start + 1) if distributed.rank() == 0 else None
         self.pending: list[tuple[int, list[str], Tensor]] = []
         self.clock = time.perf_counter()
 
@@ -59,6 +67,7 @@ class Logger:
             return
         sums: dict[str, list[float]] = {}
         for step, names, values in self.pending:
+            distributed.average(values)
             for name, value in zip(names, values.tolist(), strict=True):
                 if value != value or value in (float("inf"), float("-inf")):
                     self._stop_at(step, name, value)
@@ -68,6 +77,8 @@ class Logger:
         step, seconds = self.pending[-1][0], time.perf_counter() - self.clock
         speed = len(self.pending) * self.batch_size / seconds
         self.pending, self.clock = [], time.perf_counter()
+        if self.board is None:
+            return
         self.bar.set_postfix({name.rsplit("/", 1)[-1]: f"{value:.4g}" for name, value in self.latest.items()})
         for name, value in self.latest.items():
             self.board.add_scalar(f"loss/{name}", value, step)
@@ -105,6 +116,7 @@ class Logger:
         pictures = [to_uint8(row, "rounded") for row in (*given, *rows)]
         if "label" in batch:
             pictures.insert(0, label_colours(batch["label"]))
+        assert self.board is not None
         grid = make_grid(torch.cat(pictures), nrow=len(fake), padding=2, pad_value=255)
         save_png(self.run.samples / f"step_{step:07d}.png", grid)
         self.board.add_image("samples", grid, step)
@@ -114,12 +126,14 @@ class Logger:
 
     def error(self, step: int, value: float) -> None:
         """Note the validation error."""
+        assert self.board is not None
         self.board.add_scalar("validation_error", value, step)
 
     def close(self) -> None:
         """Finish the bar and flush TensorBoard."""
         self.bar.close()
-        self.board.close()
+        if self.board is not None:
+            self.board.close()
 
 
 def label_colours(label: Tensor) -> Tensor:

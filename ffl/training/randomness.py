@@ -22,9 +22,16 @@ def seed_weights(seed: int) -> None:
     torch.manual_seed(derive_seed(seed, WEIGHTS))
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Before each training step: what dropout and noise draw depends on (seed, step) alone."""
-    torch.manual_seed(derive_seed(seed, STEP, step))
+def seed_step(seed: int, step: int, shard: int, part: int) -> None:
+    """Before each part of a training step: what dropout and noise draw depends on these numbers alone.
+
+    Args:
+        seed: of the run.
+        step: counted from 0.
+        shard: of the step's batch, so that it does not matter which process works on it.
+        part: of the step: 0 for what phases share, then one number per phase.
+    """
+    torch.manual_seed(derive_seed(seed, STEP, step, shard, part))
 
 
 def epoch_order(seed: int, epoch: int, num_images: int) -> np.ndarray:

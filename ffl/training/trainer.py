@@ -1,10 +1,12 @@
 """The training loop: one linear pass over steps, for every model.
 
 A step is: one batch, ``prepare`` once, then each phase's losses, backward and update. The loop owns device, randomness,
-learning rate, logging and checkpoints; models know nothing of them.
+learning rate, logging and checkpoints; models know nothing of them. A batch may be worked on in shards, by several
+processes or by one in turn; gradients are means over the shards, which are the same either way.
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ffl import distributed
 from ffl.errors import UserError
 from ffl.images import from_uint8
 from ffl.model import Batch, Model, Phase
@@ -56,7 +59,9 @@ def choose_device(name: str) -> torch.device:
     """The device that ``trainer.device`` or ``device`` names; "auto" prefers a GPU."""
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: this machine has no usable CUDA device; use device=cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name != "cpu" and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # torchrun numbers a machine's processes
+    return torch.device("cpu")
 
 
 class Trainer:
@@ -103,7 +108,8 @@ class Trainer:
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.start, self.best_error = state["step"], state["best_error"]
-        run.rewind_log(self.start)
+        if distributed.rank() == 0:
+            run.rewind_log(self.start)
 
     def fit(self, run: RunDirectory) -> Outcome:
         """Run the remaining steps, writing everything into ``run``.
@@ -114,22 +120,23 @@ class Trainer:
         config, began = self.config, time.perf_counter()
         logger = Logger(run, self.start, self.total_steps, self.loader.batch_size, config.log_every)
         self.model.train()
-        for step, batch in self.loader.batches(self.start, self.total_steps):
+        for step, shards in self.loader.batches(self.start, self.total_steps):
             done = step + 1
-            seed_step(self.seed, step)
             lr_factor = self._set_learning_rate(step)
             reports = done % config.log_every == 0 or done == self.total_steps
-            terms, shares = update(
-                self.model, self.phases, self.optimizers, to_device(batch, self.device), step, measure=reports
+            on_device = {shard: to_device(batch, self.device) for shard, batch in shards.items()}
+            terms, gradient_share = update(
+                self.model, self.phases, self.optimizers, on_device, self.seed, step, measure=reports
             )
+            distributed.share_buffers(self.model)
             self.model.finish_step(done * self.loader.batch_size, self.loader.batch_size)
             logger.step(done, terms)
             saves = done % config.checkpoint_every == 0 or done == self.total_steps
             if reports or saves:  # a checkpoint is only written after its losses were seen to be finite
-                logger.report(shares, lr_factor * self.phases[0].lr)
-            if done % config.image_every == 0 or done == self.total_steps:
+                logger.report(gradient_share, lr_factor * self.phases[0].lr)
+            if distributed.rank() == 0 and (done % config.image_every == 0 or done == self.total_steps):
                 self._show_samples(logger, done)
-            if saves:
+            if distributed.rank() == 0 and saves:
                 self._save(run, logger, done)
         logger.close()
         return Outcome(
@@ -198,43 +205,53 @@ def update(
     model: Model,
     phases: list[Phase],
     optimizers: dict[str, torch.optim.Adam],
-    batch: Batch,
+    shards: dict[int, Batch],
+    seed: int,
     step: int,
     measure: bool = False,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """One iteration: every due phase once.
+    """One iteration: every due phase once, over all shards of the batch that this process has.
 
     Args:
         model: in training mode.
         phases: its phases.
         optimizers: from ``make_optimizers``.
-        batch: on the model's device.
-        step: of the run, for phases that are not due in every step.
-        measure: also measure each term's share of the gradient at the generator's output.
+        shards: parts of the step's batch by number, on the model's device.
+        seed: of the run.
+        step: counted from 0, for randomness and for phases that are not due in every step.
+        measure: also measure each term's share of the gradient at the generator's output, on the first shard.
     Returns:
-        Losses as scalars on the device, and the shares, both named ``phase/term``.
+        Losses as scalars on the device, means over the shards, and the gradient shares, both named ``phase/term``.
     Raises:
         UserError: if all losses of a phase are off.
     """
     all_terms: dict[str, Tensor] = {}
-    all_shares: dict[str, float] = {}
-    batch = model.prepare(batch)
-    for phase in phases:
+    gradient_share: dict[str, float] = {}
+    prepared: dict[int, Batch] = {}
+    for shard, batch in shards.items():
+        seed_step(seed, step, shard, 0)
+        prepared[shard] = model.prepare(batch)
+    for part, phase in enumerate(phases, 1):
         if step % phase.interval:
             continue
         optimizer = optimizers[phase.optimizer]
+        optimizer.zero_grad(set_to_none=True)
         with only_trainable(model, optimizer):
-            terms = model.losses(batch, phase.name)
-            if not terms:
-                raise UserError(f"{phase.name}: every loss is off; give one of them a weight, or set loss.ffl=true")
-            if measure:
-                shares = gradient_shares(terms, batch.get("fake"))
-                all_shares |= {f"{phase.name}/{name}": share for name, share in shares.items()}
-            optimizer.zero_grad(set_to_none=True)
-            torch.stack(list(terms.values())).sum().backward()
-            optimizer.step()
-        all_terms |= {f"{phase.name}/{name}": term for name, term in terms.items()}
-    return all_terms, all_shares
+            for shard, batch in prepared.items():
+                seed_step(seed, step, shard, part)
+                terms = model.losses(batch, phase.name)
+                if not terms:
+                    raise UserError(f"{phase.name}: every loss is off; give one of them a weight, or set loss.ffl=true")
+                if measure and shard == min(prepared):
+                    measured = gradient_shares(terms, batch.get("fake"))
+                    gradient_share |= {f"{phase.name}/{name}": share for name, share in measured.items()}
+                (torch.stack(list(terms.values())).sum() / len(prepared)).backward()
+                for name, term in terms.items():
+                    key, value = f"{phase.name}/{name}", term.detach() / len(prepared)
+                    all_terms[key] = all_terms[key] + value if key in all_terms else value
+        distributed.average_gradients(phase.parameters)
+        optimizer.step()
+    return all_terms, gradient_share
 
 
 def make_optimizers(phases: list[Phase]) -> dict[str, torch.optim.Adam]:

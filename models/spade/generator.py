@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 
+from ffl.distributed import SyncBatchNorm2d
+
 Upsampling = Literal["normal", "more", "most"]
 
 # How often the resolution doubles between the first feature map and the image.
@@ -16,9 +18,6 @@ DOUBLINGS: dict[Upsampling, int] = {"normal": 5, "more": 6, "most": 7}
 class SpadeNorm(nn.Module):
     """Batch normalisation whose scale and shift at each pixel come from the semantic map.
 
-    ``param_free_norm`` is a plain ``BatchNorm2d``; distributed training turns it into ``SyncBatchNorm``,
-    whose keys are the same.
-
     Args:
         num_features: channels to normalise.
         semantic_channels: of the semantic map.
@@ -27,7 +26,7 @@ class SpadeNorm(nn.Module):
 
     def __init__(self, num_features: int, semantic_channels: int, hidden: int) -> None:
         super().__init__()
-        self.param_free_norm = nn.BatchNorm2d(num_features, affine=False)
+        self.param_free_norm = SyncBatchNorm2d(num_features, affine=False)
         self.mlp_shared = nn.Sequential(nn.Conv2d(semantic_channels, hidden, 3, padding=1), nn.ReLU())
         self.mlp_gamma = nn.Conv2d(hidden, num_features, 3, padding=1)
         self.mlp_beta = nn.Conv2d(hidden, num_features, 3, padding=1)

@@ -47,8 +47,8 @@ class Spade(Model):
     """Semantic image synthesis of Table 5.
 
     One iteration updates the generator first, then the discriminator on an image that the updated generator
-    makes anew; generated and real images pass the discriminator in one batch. In distributed training batch
-    normalisation is synchronised (``sync_batch_norm``).
+    makes anew; generated and real images pass the discriminator in one batch. Batch normalisation sees the batches of
+    all processes.
 
     Args:
         image_size: (H, W) of the images.
@@ -78,7 +78,6 @@ class Spade(Model):
 
     tasks = ("semantic",)
     inputs = frozenset({"label", "image"})
-    sync_batch_norm = True
 
     def __init__(
         self,
@@ -214,6 +213,10 @@ class Spade(Model):
                 "model.instance_edges=true: the data set has no instance maps; set model.instance_edges=false"
             )
         return torch.cat([one_hot, edges(batch["instance"]).unsqueeze(1).to(one_hot)], 1)
+
+    def protocol(self, task: Task) -> dict[str, str | float | bool]:
+        start = "label map" if self.encoder is None else self.style
+        return {"norm_statistics": "running", "generator_starts_from": start}
 
     @torch.no_grad()
     def generate(self, batch: Batch, task: Task, seed: int) -> Tensor:

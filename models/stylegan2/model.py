@@ -92,6 +92,7 @@ class StyleGAN2(Model):
         )
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.register_buffer("path_length_mean", torch.zeros(()))
+        self._moved_means: list[Tensor] = []  # of this step's shards; the mean moves when all have been seen
         self.objective = objective
         self.lr = lr
         self.betas = betas
@@ -157,7 +158,7 @@ class StyleGAN2(Model):
         images = self.generator.synthesis(ws, "random")
         lengths = path_lengths(images, ws, torch.randn_like(images))
         penalty, moved = path_length_penalty(lengths, self.path_length_mean, PATH_LENGTH_DECAY)
-        self.path_length_mean.copy_(moved)
+        self._moved_means.append(moved.detach())
         return penalty.mean()
 
     def _draw_styles(self, like: Tensor) -> Tensor:
@@ -173,7 +174,10 @@ class StyleGAN2(Model):
 
     @torch.no_grad()
     def finish_step(self, images_seen: int, batch_size: int) -> None:
-        """Move the averaged weights: half-life ``ema_kimg``, shorter at first; buffers are copied."""
+        """Move the averages: of the path length, and of the weights with half-life ``ema_kimg``, shorter at first."""
+        if self._moved_means:
+            self.path_length_mean.copy_(torch.stack(self._moved_means).mean())
+            self._moved_means.clear()
         half_life = self.ema_kimg * 1000
         if self.ema_rampup is not None:
             half_life = min(half_life, (images_seen - batch_size) * self.ema_rampup)
@@ -183,6 +187,9 @@ class StyleGAN2(Model):
         torch._foreach_lerp_(averages, current, weight)
         for average, value in zip(self.generator_ema.buffers(), self.generator.buffers(), strict=True):
             average.copy_(value)
+
+    def protocol(self, task: Task) -> dict[str, str | float | bool]:
+        return {"weights": "moving average", "truncation_psi": self.psi, "noise": self.noise}
 
     @torch.no_grad()
     def generate(self, batch: Batch, task: Task, seed: int) -> Tensor:

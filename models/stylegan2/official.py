@@ -63,7 +63,7 @@ def rosinality_from_state_dict(
         raise UserError(f"stylegan2_rosinality: the checkpoint has no {part}, it holds {shorten(list(state))}")
     file = StyleGAN2Checkpoint("stylegan2_rosinality", state)
     known: dict[str, Any] = {"blur_kernel": list(FIR_TAPS)}
-    if any(key.startswith(("style.", "to_rgb1.", "input.")) for key in state):
+    if any(key.startswith(("style.", "to_rgb1.", "input.")) for key in file.state):
         num_blocks = 2 + file.largest(r"to_rgbs\.(\d{1,4})\.")
         num_layers = file.largest(r"style\.(\d{1,4})\.")
         keys = rosinality_generator_keys(num_blocks, num_layers)

@@ -268,13 +268,6 @@ class Payload:
         return Path.touch, (self.path,)
 
 
-class Misuse:
-    """What a hostile file holds: unpickling it would call a class with arguments that the class doesn't take."""
-
-    def __reduce__(self) -> tuple[Any, tuple[int]]:
-        return argparse.Namespace, (1,)
-
-
 @pytest.mark.parametrize("save", [torch.save, lambda thing, path: path.write_bytes(pickle.dumps(thing, 2))])
 @pytest.mark.parametrize(
     "hide",
@@ -282,8 +275,6 @@ class Misuse:
         lambda payload: {"weight": payload},
         lambda payload: {"args": argparse.Namespace(path=payload)},
         lambda payload: {"args": argparse.Namespace(__setstate__=payload)},
-        lambda payload: {"args": argparse.FileType("r"), "weight": payload},
-        lambda payload: {"args": Misuse(), "weight": payload},
     ],
 )
 def test_code_in_a_file_is_not_run(tmp_path: Path, save: Any, hide: Callable[[Payload], dict[str, Any]]) -> None:
@@ -295,9 +286,16 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, save: Any, hide: Callable[[Pa
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("misfit", [argparse.FileType("r"), Misuse(), argparse.Namespace], ids=str)
-def test_no_other_class_of_a_command_line_is_taken(tmp_path: Path, misfit: object) -> None:
-    torch.save({"args": misfit}, tmp_path / "G.pt")
+class Misuse:
+    """What a hostile file holds: unpickling it would call a class with arguments that the class doesn't take."""
+
+    def __reduce__(self) -> tuple[Any, tuple[int]]:
+        return argparse.Namespace, (1,)
+
+
+@pytest.mark.parametrize("value", [argparse.FileType("r"), Misuse()], ids=["another class", "misuse"])
+def test_nothing_is_taken_for_a_command_line_but_its_values(tmp_path: Path, value: object) -> None:
+    torch.save({"args": value}, tmp_path / "G.pt")
     with pytest.raises(UserError, match=r"G\.pt: cannot be read as a file of tensors"):
         read_state_dict(tmp_path / "G.pt")
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models.spade import ImageEncoder, MultiscaleDiscriminator, SpadeGenerator
 from models.spade.encoder import INPUT_SIZE
-from models.spade.generator import DOUBLINGS, SpadeNorm
+from models.spade.generator import DOUBLINGS
 from models.spade.layers import init_xavier, spectral_instance
 
 
@@ -86,16 +86,6 @@ def test_latent_vector_is_needed_or_refused() -> None:
         SpadeGenerator((32, 32), 4, 2, latent_dim=8)(torch.rand(1, 4, 32, 32))
     with pytest.raises(ValueError, match=r"takes no z, got \(1, 8\)"):
         SpadeGenerator((32, 32), 4, 2)(torch.rand(1, 4, 32, 32), torch.randn(1, 8))
-
-
-def test_synchronised_batch_norm_keeps_keys_and_values() -> None:
-    network = SpadeGenerator((32, 32), 4, 2)
-    before = {key: value.clone() for key, value in network.state_dict().items()}
-    converted = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    kinds = {type(module.param_free_norm) for module in converted.modules() if isinstance(module, SpadeNorm)}
-    assert kinds == {nn.SyncBatchNorm}
-    assert converted.state_dict().keys() == before.keys()
-    assert all(torch.equal(value, before[key]) for key, value in converted.state_dict().items())
 
 
 def encoder_by_hand(state: dict[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor]:

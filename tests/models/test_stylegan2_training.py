@@ -188,11 +188,12 @@ def test_r1_term_is_weighted_by_gamma_and_interval() -> None:
 def test_path_length_term_moves_its_mean_and_is_weighted() -> None:
     model = tiny(path_length_weight=2.0, path_length_interval=4, path_length_shrink=2)
     term = model.losses(real_batch(0), "path_length")["penalty"]
+    assert model.path_length_mean.item() == 0  # until the whole step has been seen
+    model.finish_step(images_seen=4, batch_size=4)
     mean = model.path_length_mean.item()  # 1 % of the mean length, from 0
     assert mean > 0
-    assert term.item() >= 2 * 4 * (99 * mean) ** 2 * (
-        1 - 1e-4
-    )  # the mean of squares is at least the square of the mean
+    # The mean of squares is at least the square of the mean.
+    assert term.item() >= 2 * 4 * (99 * mean) ** 2 * (1 - 1e-4)
 
 
 def test_path_length_of_a_linear_map_is_the_norm_of_its_adjoint() -> None:

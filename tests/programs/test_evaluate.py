@@ -226,6 +226,8 @@ def test_semantic_runs_are_measured_without_a_segmenter_of_their_labels(
     monkeypatch.chdir(painted)
     values = measure("run=outputs/spade", "batch_size=3")
     assert "miou" not in values
+    record = json.loads((painted / "outputs/spade/metrics.json").read_text())["records"][0]
+    assert record["protocol"]["norm_statistics"] == "running"
     assert math.isfinite(values["spectrum_distance"])
     with pytest.raises(UserError, match="miou: there is no segmentation network for photos, only for cityscapes and"):
         measure("run=outputs/spade", "metrics=[miou]")

@@ -1,10 +1,13 @@
 """python scripts/import_checkpoint.py: official weights become runs that evaluate.py measures."""
 
+import argparse
 import hashlib
 import json
+import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,8 @@ from models.ae import MLP
 from models.official import load_official
 from models.pix2pix import UNetGenerator
 from models.spade import SpadeGenerator
+from models.stylegan2 import Discriminator, Generator
+from models.stylegan2.official import nvlabs_discriminator_keys, nvlabs_generator_keys, rosinality_generator_keys
 from scripts.import_checkpoint import image_size, import_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,12 +47,12 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FFL_WEIGHTS", str(tmp_path / "no_weights"))
 
 
-def saved(state: dict[str, Tensor], name: str = "latest_net_G.pth") -> Path:
+def saved(state: Mapping[str, Any], name: str = "latest_net_G.pth") -> Path:
     torch.save(state, name)
     return Path(name)
 
 
-def imported(kind: str, state: dict[str, Tensor], *overrides: str) -> RunDirectory:
+def imported(kind: str, state: Mapping[str, Any], *overrides: str) -> RunDirectory:
     return import_checkpoint([f"kind={kind}", f"file={saved(state)}", "out=runs/official", *overrides])
 
 
@@ -125,6 +130,23 @@ def test_spade_with_a_latent_vector_draws_it_from_the_prior() -> None:
     assert torch.equal(model.generate({"label": semantics.argmax(1), "index": index}, "semantic", 7), expected)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "clamp"),
+    [("stylegan2_rosinality", "f_rosinality_G64_buffers", None), ("stylegan2_nvlabs", "f_ada_G64", 256.0)],
+)
+def test_stylegan2(kind: str, name: str, clamp: float | None) -> None:
+    case = Case(name)
+    state = {f"module.{key}": value for key, value in case.state_dict().items()}
+    run = imported(kind, {"g_ema": state} if kind == "stylegan2_rosinality" else state, *PHOTOS)
+    settings = run.config()["model"]
+    assert run.config()["dataset"]["image_size"] == 64
+    assert (settings["latent_dim"], settings["num_mapping_layers"]) == (512, 8)
+    assert (settings["channel_base"], settings["channel_max"]) == (32768, 512)
+    assert (settings["conv_clamp"], settings["num_low_precision"]) == (clamp, 0)
+    with torch.no_grad():
+        case.check("image", model_of(run, 64, 64).generator_ema(case.tensors()["z"]))
+
+
 # From file to pictures and numbers.
 
 
@@ -190,6 +212,118 @@ def test_evaluation_writes_the_images_of_the_official_network(
     errors = (expected.double() - to_uint8(batch["image"], "paper").double()).square().mean((1, 2, 3))
     assert record.value == pytest.approx((10 * (255**2 / errors).log10()).mean().item(), rel=1e-6)
     assert record.provenance["step"] is None
+
+
+def tiny_stylegan2() -> Generator:
+    """Its noise and its mean of w are not those of a fresh network, so that images tell whether they are there."""
+    network = Generator(16, 8, 3, channel_base=128, channel_max=16)
+    network.mapping.w_avg.normal_()
+    for layer in network.synthesis.noise_layers():
+        nn.init.constant_(layer.noise_strength, 0.3)
+    return network
+
+
+def renamed(network: nn.Module, keys: Mapping[str, str]) -> dict[str, Tensor]:
+    """The weights of a network under official keys, which ``keys`` maps to ours."""
+    own = network.state_dict()
+    return {theirs: own[ours] for theirs, ours in keys.items()}
+
+
+def nvlabs_generator() -> dict[str, Tensor]:
+    return renamed(tiny_stylegan2(), nvlabs_generator_keys([4, 8, 16], 3))
+
+
+class Persistent:
+    """Is pickled as the official program pickles a network; one module holds all tensors."""
+
+    def __init__(self, state: Mapping[str, Tensor], **arguments: Any) -> None:
+        attributes = {"_parameters": dict(state), "_init_args": (), "_init_kwargs": arguments}
+        self.meta = {"type": "class", "class_name": "Generator", "module_src": "raise", "state": attributes}
+
+    def __reduce__(self) -> tuple[Any, tuple[dict[str, Any]]]:
+        return sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, (self.meta,)
+
+
+@pytest.fixture
+def official_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins for the modules that official pickles refer to: writing a pickle looks its names up."""
+
+    def _reconstruct_persistent_obj(meta: dict[str, Any]) -> None:
+        raise AssertionError("the official reconstruction must never run")
+
+    persistence = types.ModuleType("torch_utils.persistence")
+    persistence._reconstruct_persistent_obj = _reconstruct_persistent_obj
+    _reconstruct_persistent_obj.__module__ = persistence.__name__
+    _reconstruct_persistent_obj.__qualname__ = _reconstruct_persistent_obj.__name__
+    monkeypatch.setitem(sys.modules, "torch_utils", types.ModuleType("torch_utils"))
+    monkeypatch.setitem(sys.modules, persistence.__name__, persistence)
+
+
+def pickled(state: Mapping[str, Tensor], **arguments: Any) -> Path:
+    """A file as the official program writes it, in which the averaged network is another than the trained one."""
+    other = {key: value + 1 for key, value in state.items()}
+    networks = {"G": Persistent(other), "G_ema": Persistent(state, **arguments), "training_set_kwargs": None}
+    Path("network.pkl").write_bytes(pickle.dumps(networks))
+    return Path("network.pkl")
+
+
+def images_of(run: RunDirectory, count: int) -> Tensor:
+    """What evaluation writes for a run of synthesis: uint8 (N, 3, H, W)."""
+    settings = compose(
+        "evaluate",
+        [f"run={run.path}", "metrics=[spectrum_distance]", "save_images=true", f"num_images={count}", "batch_size=3"],
+    )
+    (record,) = evaluate.evaluate(settings)
+    assert np.isfinite(record.value)
+    assert (record.protocol["task"], record.provenance["step"]) == ("synthesis", None)
+    files = [run.path / "synthesis_images" / f"{number:06d}.png" for number in range(count)]
+    return torch.stack([torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1) for file in files])
+
+
+@pytest.mark.parametrize("psi", [1.0, 0.5])
+@pytest.mark.parametrize("form", ["rosinality", "nvlabs", "pickle"])
+@pytest.mark.usefixtures("official_modules")
+def test_evaluation_writes_the_images_of_official_stylegan2(form: str, psi: float) -> None:
+    """For the latents of an evaluation's seed; truncation draws them towards the stored mean."""
+    kind, options = "stylegan2_nvlabs", {"conv_clamp": None}
+    overrides = [*PHOTOS, f"model.psi={psi}"]
+    if form == "rosinality":
+        kind, options = "stylegan2_rosinality", {}
+        network = tiny_stylegan2()
+        average = renamed(network, rosinality_generator_keys(3, 3))
+        trained = {key: value + 1 for key, value in average.items()}
+        state: dict[str, Any] = {"g": trained, "g_ema": average, "latent_avg": network.mapping.w_avg}
+        run = imported(kind, {**state, "args": argparse.Namespace(size=16, latent=8)}, *overrides)
+    elif form == "nvlabs":
+        state = nvlabs_generator()
+        run = imported(kind, state, *overrides, "model.conv_clamp=null")
+    else:
+        state, options = nvlabs_generator(), {"conv_clamp": 0.75}
+        stored = {"z_dim": 8, "img_resolution": 16, "synthesis_kwargs": {"num_fp16_res": 4, "conv_clamp": 0.75}}
+        file = pickled(state, **stored, mapping_kwargs={"num_layers": 3})
+        run = import_checkpoint([f"kind={kind}", f"file={file}", "out=runs/official", *overrides])
+    with torch.no_grad():
+        official = load_official(kind, state, **options)
+        expected = to_uint8(official(latent_noise(torch.arange(4), 0, (8,)), psi).clamp(-1, 1), "paper")
+    assert torch.equal(images_of(run, 4), expected)
+    settings = run.config()["model"]
+    assert settings["conv_clamp"] == options.get("conv_clamp")
+    assert (settings["latent_dim"], settings["num_mapping_layers"], settings["num_low_precision"]) == (8, 3, 0)
+    assert (settings["channel_base"], settings["channel_max"]) == (128, 16)
+    assert load_checkpoint(run.last, whole=False)["networks"] == ["generator_ema"]
+
+
+@pytest.mark.usefixtures("official_modules")
+def test_what_an_official_pickle_stores_is_not_to_be_contradicted() -> None:
+    words = ["kind=stylegan2_nvlabs", f"file={pickled(nvlabs_generator(), conv_clamp=64)}", "out=new", *PHOTOS]
+    with pytest.raises(UserError, match=r"network\.pkl: model\.conv_clamp=8, but by the weights it is 64; leave"):
+        import_checkpoint([*words, "model.conv_clamp=8"])
+    assert not Path("new").exists()
+
+
+def test_float16_of_an_imported_generator_is_for_the_user_to_ask_for() -> None:
+    run = imported("stylegan2_nvlabs", nvlabs_generator(), *PHOTOS, "model.num_low_precision=2")
+    assert model_of(run, 16, 16).generator_ema.synthesis.num_low_precision == 2
 
 
 def test_real_facades() -> None:
@@ -273,6 +407,7 @@ def test_declared_networks_must_be_whole_and_alone(change: Callable[[dict[str, A
 AE = ["kind=vanilla_ae", "file=ae.pth", "out=new"]
 UNET = ["kind=pix2pix_generator", "file=unet.pth", "out=new"]
 SPADE = ["kind=spade_generator", "file=spade.pth", "out=new"]
+STYLEGAN2 = ["kind=stylegan2_nvlabs", "file=style2.pt", "out=new"]
 
 
 @pytest.fixture
@@ -283,6 +418,10 @@ def files() -> None:
     saved(UNetGenerator(1, 3, num_downs=5, ngf=2).state_dict(), "grey.pth")
     saved(tiny_spade().state_dict(), "spade.pth")
     saved(SpadeGenerator((32, 32), 5, 2, latent_dim=3).state_dict(), "style.pth")
+    saved(nvlabs_generator(), "style2.pt")
+    saved(renamed(Discriminator(16, 128, 16), nvlabs_discriminator_keys([4, 8, 16])), "critic.pt")
+    saved({"g": {}, "d": {}}, "no_average.pt")
+    Path("hostile.pkl").write_bytes(pickle.dumps({"G_ema": Payload()}))
     Path("taken").mkdir()
 
 
@@ -334,6 +473,16 @@ def files() -> None:
             ["kind=spade_generator", "file=style.pth", "out=new", "dataset=photos", *LABELS],
             "style.pth: this is no complete spade_generator checkpoint: wrong shape: fc.weight (32, 3) for (128, 3)",
         ),
+        (STYLEGAN2, "style2.pt: the weights don't tell the data set; give dataset=..."),
+        ([*STYLEGAN2, *PHOTOS, "dataset.image_size=32"], "dataset.image_size=32, but by the weights it is 16; leave"),
+        ([*STYLEGAN2, *PHOTOS, "model.channel_max=8"], "model.channel_max=8, but by the weights it is 16; leave"),
+        ([*STYLEGAN2, *PHOTOS, "model.conv_clamp=x"], "model.conv_clamp=x"),
+        ([*STYLEGAN2, "dataset=cityscapes"], "dataset.image_size=16x32: StyleGAN2 takes square images"),
+        (["kind=stylegan2_rosinality", *STYLEGAN2[1:], *PHOTOS], "no complete stylegan2_rosinality checkpoint"),
+        ([*STYLEGAN2[:1], "file=critic.pt", "out=new", *PHOTOS], "critic.pt: holds a discriminator, which makes no im"),
+        (["kind=stylegan2_rosinality", "file=no_average.pt", "out=new", *PHOTOS], "has no g_ema, it holds g, d"),
+        ([*STYLEGAN2[:1], "file=absent.pkl", "out=new", *PHOTOS], "absent.pkl: no such file"),
+        ([*STYLEGAN2[:1], "file=hostile.pkl", "out=new", *PHOTOS], "hostile.pkl: not an official StyleGAN2 pickle"),
     ],
 )
 @pytest.mark.usefixtures("files")
@@ -343,6 +492,7 @@ def test_mistakes_give_one_line_and_leave_nothing(arguments: list[str], message:
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not Path("new").exists()
+    assert not Path("was_here").exists()
 
 
 class Payload:

@@ -27,7 +27,7 @@ class Numbers:
 
 def test_every_epoch_visits_every_image_once_in_another_order() -> None:
     loader = Loader(Numbers(), batch_size=5, seed=3)
-    steps = [loader.batch(step)["index"].tolist() for step in range(4)]
+    steps = [loader.batch(step)[0]["index"].tolist() for step in range(4)]
     assert sorted(steps[0] + steps[1]) == sorted(steps[2] + steps[3]) == list(range(10))
     assert steps[:2] != steps[2:]
 
@@ -35,13 +35,22 @@ def test_every_epoch_visits_every_image_once_in_another_order() -> None:
 def test_batches_ahead_equal_batches_by_step_from_any_start() -> None:
     loader = Loader(Numbers(), batch_size=3, seed=0)
     for start in (0, 4):
-        got = {step: batch["index"].tolist() for step, batch in loader.batches(start, 9)}
-        assert got == {step: loader.batch(step)["index"].tolist() for step in range(start, 9)}
+        got = {step: shards[0]["index"].tolist() for step, shards in loader.batches(start, 9)}
+        assert got == {step: loader.batch(step)[0]["index"].tolist() for step in range(start, 9)}
+
+
+def test_shards_deal_out_the_batch_whoever_takes_them() -> None:
+    whole = Loader(Numbers(), batch_size=6, seed=0).batch(0)[0]["index"].tolist()
+    dealt = Loader(Numbers(), batch_size=6, seed=0, num_shards=3).batch(0)
+    assert {shard: items["index"].tolist() for shard, items in dealt.items()} == {i: whole[i::3] for i in range(3)}
+    mine = Loader(Numbers(), batch_size=6, seed=0, num_shards=3, shards=[1]).batch(0)
+    assert list(mine) == [1]
+    assert mine[1]["index"].tolist() == whole[1::3]
 
 
 def test_augmentation_seed_changes_with_the_epoch_only() -> None:
     loader = Loader(Numbers(), batch_size=5, seed=0)
-    seeds = [loader.batch(step)["seed"] for step in range(4)]
+    seeds = [loader.batch(step)[0]["seed"] for step in range(4)]
     assert seeds[0] == seeds[1] != seeds[2] == seeds[3]
 
 
@@ -67,10 +76,10 @@ def test_seeds_differ_by_purpose_and_counter_and_are_stable() -> None:
 
 
 def test_step_seed_makes_a_step_repeatable() -> None:
-    seed_step(5, 17)
+    seed_step(5, 17, 0, 1)
     first = torch.randn(4)
     torch.randn(100)
-    seed_step(5, 17)
+    seed_step(5, 17, 0, 1)
     assert torch.equal(torch.randn(4), first)
 
 
