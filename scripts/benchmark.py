@@ -57,10 +57,10 @@ def overhead(models: list[str], rounds: int, device: torch.device) -> list[dict[
         steps = {ffl: training_step(name, ffl, device) for ffl in (False, True)}
         seconds: dict[bool, list[float]] = {False: [], True: []}
         for number in range(rounds + 2):
-            for ffl, step in steps.items():
+            for ffl in (False, True) if number % 2 else (True, False):  # neither always profits from warm caches
                 synchronise(device)
                 began = time.perf_counter()
-                step()
+                steps[ffl]()
                 synchronise(device)
                 if number >= 2:  # the first two rounds warm up
                     seconds[ffl].append(time.perf_counter() - began)
