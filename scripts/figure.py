@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets import ImageDataset, build_dataset
+from datasets import build_dataset
 from evaluate import load_model
 from ffl.errors import UserError
 from ffl.images import to_uint8
@@ -24,11 +24,11 @@ from ffl.training.program import user_errors
 from ffl.training.run_directory import RunDirectory
 from ffl.training.trainer import to_device
 
-NUM_ROWS = 5
+NUM_ROWS = 5  # the first ones: nobody picked them
 
 
 def comparison(runs: list[RunDirectory], labels: list[str], path: Path) -> None:
-    """Test images as they are and as each run makes them, with their log spectra (Figures 5 to 8 in form).
+    """The first test images as they are and as each run makes them, with their log spectra (Figures 5 to 8 in form).
 
     Every spectrum is log(1 + |F|) of its own image, zero frequency in the centre; a row shares one grey scale.
 
@@ -44,7 +44,7 @@ def comparison(runs: list[RunDirectory], labels: list[str], path: Path) -> None:
         folders: dict[str, Any] = {"data_root": Path(config["data_root"]), "cache_dir": Path(config["cache_dir"])}
         dataset = build_dataset(split="test", **folders, **config["dataset"])
         if index is None:
-            index = striking(dataset, NUM_ROWS)
+            index = np.arange(min(NUM_ROWS, len(dataset)))
         batch = to_device(dataset.batch(index, None), torch.device("cpu"))
         if not columns:
             columns.append(batch["image"])
@@ -52,21 +52,6 @@ def comparison(runs: list[RunDirectory], labels: list[str], path: Path) -> None:
         columns.append(model.eval().generate(batch, model.tasks[0], 0))
     titles = ["real", *labels]
     grid_figure(columns, titles, path)
-
-
-def striking(dataset: ImageDataset, count: int) -> np.ndarray:
-    """One image of each of ``count`` parts of a split: that with the most contrast, so that there is something to see.
-
-    The choice depends on the real images alone. Parts are of at most 200 images.
-    """
-    starts = np.linspace(0, len(dataset), count, endpoint=False).astype(np.int64)
-    chosen = []
-    for start in starts:
-        part = np.arange(start, min(start + min(200, max(1, len(dataset) // count)), len(dataset)))
-        image = dataset.batch(part, None)["image"]
-        assert isinstance(image, Tensor)
-        chosen.append(part[int(image.float().flatten(1).std(1).argmax())])
-    return np.array(chosen)
 
 
 def grid_figure(columns: list[Tensor], titles: list[str], path: Path) -> None:
