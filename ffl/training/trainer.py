@@ -6,6 +6,7 @@ processes or by one in turn; gradients are means over the shards, which are the 
 """
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -149,10 +150,13 @@ class Trainer:
         )
 
     def _set_learning_rate(self, step: int) -> float:
-        """Constant, then linear to zero over the last ``lr_decay_epochs``, changed once an epoch as pix2pix does."""
-        epoch = step // self.loader.steps_per_epoch
-        decay = self.config.lr_decay_epochs
-        factor = 1.0 - max(0, epoch + 1 - (self.config.epochs - decay)) / (decay + 1)
+        """Set every optimiser's rate for a step; returns its factor."""
+        factor = learning_rate_factor(
+            step // self.loader.steps_per_epoch,
+            math.ceil(self.total_steps / self.loader.steps_per_epoch),
+            self.config.epochs,
+            self.config.lr_decay_epochs,
+        )
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
@@ -199,6 +203,21 @@ class Trainer:
         with evaluating(self.model):
             fake = self.model.generate(batch, self.model.tasks[0], self.seed)
         logger.images(step, batch, fake)
+
+
+def learning_rate_factor(epoch: int, run_epochs: int, epochs: int, decay_epochs: int) -> float:
+    """Constant, then linear to zero over the last ``decay_epochs``, changed once an epoch: the schedule of pix2pix.
+
+    Args:
+        epoch: counted from 0.
+        run_epochs: that the run has; ``trainer.steps`` can make them more or fewer than ``epochs``.
+        epochs: that the schedule is for. A shorter run follows its beginning, a longer one decays at its own end.
+        decay_epochs: length of the decay.
+    Returns:
+        1 while constant; the factor of the last epoch is 1 / (decay_epochs + 1).
+    """
+    decayed = max(0, epoch + 1 - (max(epochs, run_epochs) - decay_epochs))
+    return 1.0 - decayed / (decay_epochs + 1)
 
 
 def update(
