@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.base import Split, check_indices, digest, item_uniforms
+from datasets.base import Split, check_indices, item_uniforms
 from datasets.cache import Decoder, Item, OnError, describe, open_cache
 from datasets.files import FileImages, say_counts
 from datasets.listing import Listing, item_names
 from ffl.errors import UserError
+from ffl.provenance import content_hash
 
 
 class AlignedImages(FileImages):
@@ -75,7 +76,7 @@ class AlignedImages(FileImages):
         self.found, self.expected = listing.found, listing.expected
         self.horizontal_flip = horizontal_flip
         options = {**describe(decoder), "image_size": image_size}
-        self.fingerprint = digest({"files": cache.digest, "names": self.names, "options": options})
+        self.fingerprint = content_hash({"files": cache.digest, "names": self.names, "options": options})
         self._arrays = cache.arrays
         self._rows = cache.rows
         self._margin = (height - image_size[0], width - image_size[1])

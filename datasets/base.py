@@ -5,9 +5,6 @@ augmentation is a function of a seed and of the item alone, so that neither the 
 the rank or worker that loads it, nor where a run was cut, changes what the item looks like.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -143,8 +140,3 @@ def _mix(values: np.ndarray) -> np.ndarray:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-def digest(values: Mapping[str, Any]) -> str:
-    """Hex SHA-256 of a JSON-able mapping; the order of its keys does not matter."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -5,11 +5,12 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.base import SPLITS, ImageDataset, NoSplit, Split, digest
+from datasets.base import SPLITS, ImageDataset, NoSplit, Split
 from datasets.cache import Item, OnError, describe, open_cache
 from datasets.decoding import ResizeCrop
 from datasets.listing import Listing, item_names
 from ffl.errors import UserError
+from ffl.provenance import content_hash
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class FileImages(ImageDataset):
             images=cache.arrays["image"],
             rows=cache.rows,
             names=[names[row] for row in kept],
-            fingerprint=digest(
+            fingerprint=content_hash(
                 {"files": cache.digest, "names": [names[row] for row in kept], "options": describe(decoder)}
             ),
             found=listing.found,

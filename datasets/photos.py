@@ -18,9 +18,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datasets.base import ImageDataset, Split, digest
+from datasets.base import ImageDataset, Split
 from datasets.decoding import decode_rgb
 from ffl.errors import UserError
+from ffl.provenance import content_hash
 
 # Left out of what the wheel holds: drawings and test charts (chessboard_*, color, horse, logo, phantom),
 # writing (page, text), the stereo twin of motorcycle_left (motorcycle_right: the same scene would be in two
@@ -122,7 +123,7 @@ class Photos(ImageDataset):
             split,
             images=np.stack(images),
             names=names,
-            fingerprint=digest(content),
+            fingerprint=content_hash(content),
             found=len(PHOTOGRAPHS),
             expected=len(PHOTOGRAPHS),
             horizontal_flip=horizontal_flip,

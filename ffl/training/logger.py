@@ -20,7 +20,7 @@ from ffl.training.run_directory import RunDirectory
 
 
 class Logger:
-    """Collects the losses of each step and reports them every ``interval`` steps.
+    """Collects the losses of each step and reports them from time to time.
 
     Losses stay on the device until then, so that no step waits for the host. All processes of a run take part in a
     report; process 0 alone writes it.
@@ -30,13 +30,11 @@ class Logger:
         start: step that the run begins or resumes at.
         total: its last step.
         batch_size: images of a step.
-        interval: steps between reports.
     """
 
-    def __init__(self, run: RunDirectory, start: int, total: int, batch_size: int, interval: int) -> None:
+    def __init__(self, run: RunDirectory, start: int, total: int, batch_size: int) -> None:
         self.run = run
         self.batch_size = batch_size
-        self.interval = interval
         self.latest: dict[str, float] = {}
         self.latest_shares: dict[str, float] = {}
         self.bar = tqdm(

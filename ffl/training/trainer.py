@@ -119,7 +119,7 @@ class Trainer:
             UserError: if a loss becomes infinite or NaN.
         """
         config, began = self.config, time.perf_counter()
-        logger = Logger(run, self.start, self.total_steps, self.loader.batch_size, config.log_every)
+        logger = Logger(run, self.start, self.total_steps, self.loader.batch_size)
         self.model.train()
         for step, shards in self.loader.batches(self.start, self.total_steps):
             done = step + 1
