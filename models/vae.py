@@ -23,7 +23,7 @@ from ffl.objective import Objective
 BOTTOM = 4  # height and width of the innermost feature map
 
 
-def block_channels(image_size: int, base: int = 64, largest: int = 512) -> list[int]:
+def block_channels(image_size: int, base: int, largest: int) -> list[int]:
     """Channels after each encoder block: doubled from ``base``, at most ``largest``, until the map is 4x4."""
     num_blocks = int(math.log2(image_size // BOTTOM))
     return [min(base * 2**i, largest) for i in range(num_blocks)]
@@ -79,6 +79,8 @@ class VariationalAutoencoder(Model):
         image_size: (H, W), equal, a power of two from 16 up.
         objective: extra terms, built from ``configs/loss``.
         latent_dim: size of the latent vector.
+        channels: after the first block; each block doubles them.
+        max_channels: limit of the doubling.
         mse_weight: of the reconstruction term; 0 leaves it out.
         kl_weight: of the KL divergence (Eq. 10 of Kingma and Welling) relative to the evidence lower bound.
         lr: learning rate of Adam.
@@ -92,6 +94,8 @@ class VariationalAutoencoder(Model):
         image_size: tuple[int, int],
         objective: Objective,
         latent_dim: int = 256,
+        channels: int = 64,
+        max_channels: int = 512,
         mse_weight: float = 1.0,
         kl_weight: float = 1.0,
         lr: float = 1e-3,
@@ -103,9 +107,11 @@ class VariationalAutoencoder(Model):
             raise UserError(
                 f"dataset.image_size={height}x{width}: the VAE takes square images, a power of two from 16 up"
             )
-        channels = block_channels(height)
-        self.encoder = Encoder(channels, latent_dim)
-        self.decoder = Decoder(channels, latent_dim)
+        if not 1 <= channels <= max_channels:
+            raise UserError(f"model.channels={channels}: must be from 1 to model.max_channels={max_channels}")
+        blocks = block_channels(height, channels, max_channels)
+        self.encoder = Encoder(blocks, latent_dim)
+        self.decoder = Decoder(blocks, latent_dim)
         init_normal(self.encoder)
         init_normal(self.decoder)
         self.objective = objective
