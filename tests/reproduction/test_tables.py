@@ -1,0 +1,123 @@
+"""configs/table: every table composes to runs that train.py takes, at every scale."""
+
+import re
+from typing import Any
+
+import pytest
+
+import train
+from ffl.errors import UserError
+from scripts.reproduction.runs import command_of, make_run, row_run
+from scripts.reproduction.table import choose_rows, parse_table, read_table, table_names
+
+SMALL: dict[str, Any] = {
+    "title": "small",
+    "labels": ["Loss"],
+    "groups": {"g": {"title": "", "task": "reconstruction", "metrics": ["psnr"]}},
+    "rows": {"a": {"labels": ["A"], "runs": {"g": ["model=ae", "dataset=photos", "loss.ffl=false"]}}},
+}
+
+
+def test_names_are_in_the_order_of_the_paper() -> None:
+    assert table_names()[:11] == [f"table{number}" for number in range(1, 12)]
+    assert "photos" in table_names()
+
+
+@pytest.mark.parametrize("scale", ["paper", "cpu"])
+@pytest.mark.parametrize("name", table_names())
+def test_every_run_of_every_table_is_one_that_train_takes(name: str, scale: str) -> None:
+    table = read_table(name)
+    for row in table.rows:
+        for group in table.rows[row].runs:
+            run = row_run(table, row, group, scale)
+            train.check(run.config)
+            assert table.groups[group].task in train.MODELS[run.config["model"]["name"]].tasks
+            assert ("scale=cpu" in run.overrides) == (scale == "cpu")
+
+
+def test_equal_rows_are_one_run() -> None:
+    names = {
+        row_run(read_table(table), row, "reconstruction", "cpu").name
+        for table, row in (("1", "celeba_with"), ("8", "full"), ("9", "alpha_1"), ("10", "patch_1"))
+    }
+    assert names == {"ae-celeba_64-ffl-scalecpu"}
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "group", "command"),
+    [
+        ("1", "celeba_without", "reconstruction", "model=ae dataset=celeba_64 scale=cpu loss.ffl=false"),
+        ("9", "alpha_2", "reconstruction", "model=ae dataset=celeba_64 scale=cpu loss.ffl=true loss.alpha=2"),
+        ("10", "patch_2", "reconstruction", "model=ae dataset=celeba_64 scale=cpu loss.ffl=true loss.patch_factor=2"),
+        (
+            "8",
+            "no_freq_no_mse",
+            "reconstruction",
+            "loss.ffl=true loss.ablation=no_freq model.mse_weight=0.0 model=ae dataset=celeba_64 scale=cpu",
+        ),
+        (
+            "6",
+            "celeba_hq_with",
+            "synthesis",
+            "model=stylegan2 dataset=celeba_64 dataset.image_size=32 scale=cpu model.r1_gamma=0.0128 loss.ffl=true",
+        ),
+    ],
+)
+def test_a_row_is_what_train_makes_from_the_same_overrides(table: str, row: str, group: str, command: str) -> None:
+    ours, by_hand = row_run(read_table(table), row, group, "cpu"), make_run(command.split())
+    assert ours.name == by_hand.name
+    assert ours.config == by_hand.config
+
+
+def test_seeds_and_free_keys() -> None:
+    table = read_table("table1")
+    first = row_run(table, "dtd_with", "reconstruction")
+    moved = row_run(table, "dtd_with", "reconstruction", overrides=["data_root=/elsewhere", "trainer.threads=1"])
+    second = row_run(table, "dtd_with", "reconstruction", seed=1113)
+    assert first.name == moved.name == "ae-dtd-ffl"
+    assert second.name == "ae-dtd-ffl-seed1113"
+    assert (first.seed, second.seed) == (1112, 1113)
+    assert command_of("1", "dtd_with", "reconstruction") == "python train.py model=ae dataset=dtd loss.ffl=true"
+    assert command_of("5", "crn", "cityscapes") is None
+
+
+def test_a_stand_in_is_named() -> None:
+    assert row_run(read_table("1"), "celeba_with", "reconstruction", "cpu").stand_ins == (("celeba", "celeba_64"),)
+    assert row_run(read_table("6"), "celeba_hq_with", "synthesis", "cpu").stand_ins == (("celeba_hq", "celeba_64"),)
+    assert row_run(read_table("1"), "dtd_with", "reconstruction", "cpu").stand_ins == ()
+    assert row_run(read_table("1"), "celeba_with", "reconstruction").stand_ins == ()
+
+
+def test_the_paper_scale_reduces_nothing() -> None:
+    for name, row in (("1", "dtd_with"), ("6", "celeba_hq_with")):
+        table = read_table(name)
+        (group,) = table.groups
+        at_scale, plain = row_run(table, row, group, "paper"), make_run([*table.rows[row].runs[group], "scale=paper"])
+        assert at_scale.config == plain.config
+        assert not any(item.startswith("scale") for item in at_scale.overrides)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"titel": "x"}, "unknown key table t.titel: did you mean table t.title?"),
+        ({"groups": {"g": {"title": "", "task": "painting", "metrics": ["psnr"]}}}, "groups.g.task=painting"),
+        ({"groups": {"g": {"title": "", "task": "synthesis", "metrics": ["psnrr"]}}}, "unknown metric psnrr"),
+        ({"rows": {"a": {"labels": ["A", "B"], "quoted": True}}}, "rows.a.labels: expected 1"),
+        ({"rows": {"a": {"labels": ["A"], "runs": {"h": []}}}}, "rows.a.runs: no group h; groups are g"),
+        ({"rows": {"a": {"labels": ["A"]}}}, "rows.a: give it either runs or quoted: true"),
+        ({"compare": [["a", "b"]]}, "compare: no row b; rows are a"),
+    ],
+)
+def test_mistakes_in_a_table_file_are_named(change: dict[str, Any], message: str) -> None:
+    assert parse_table("t", SMALL).rows["a"].labels == ["A"]
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse_table("t", {**SMALL, **change})
+
+
+def test_rows_are_chosen_in_the_order_of_the_table() -> None:
+    table = read_table("8")
+    assert choose_rows(table, ["full", "baseline"]) == ["baseline", "full"]
+    assert choose_rows(table, None) == list(table.rows)
+    with pytest.raises(UserError, match=r"rows=ful: table8 has no such row; its rows are baseline, full, no_freq"):
+        choose_rows(table, ["ful"])
