@@ -5,6 +5,7 @@ Spectra have the zero frequency at index (0, 0), but where a function says that 
 
 import functools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -96,6 +97,82 @@ def radial_power(images: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     means = _bin_means(power, *_bins_around_zero_frequency(height, width, images.device))
     return means[:, : min(height, width) // 2 + 1]
+
+
+def mean_power(images: Tensor) -> Tensor:
+    """Mean power spectrum, zero frequency centred at (H // 2, W // 2).
+
+    Args:
+        images: (N, C, H, W) float, any range.
+    Returns:
+        (H, W) float32 (float64 for float64 images), |F|^2 of the orthonormal DFT averaged over N and C.
+    """
+    _check_images(images)
+    power = torch.fft.fft2(_at_least_float32(images), norm="ortho").abs().square()
+    return torch.fft.fftshift(power.mean((0, 1)))
+
+
+def minibatch_averages(images: Tensor, size: int) -> Tensor:
+    """Average images of consecutive minibatches, whose spectra are the minibatch average spectra (Figure 9).
+
+    The DFT is linear, so the average of the spectra of a minibatch, which the loss compares for StyleGAN2
+    (``ave_spectrum``), is the spectrum of its average image.
+
+    Args:
+        images: (N, C, H, W) float, any range.
+        size: images of a minibatch, 1 to N; what is left over at the end does not count.
+    Returns:
+        (N // size, C, H, W); float32 (float64 for float64 images).
+    """
+    _check_images(images)
+    if not 1 <= size <= len(images):
+        raise ValueError(f"size must be from 1 to the {len(images)} images, got {size}")
+    whole = len(images) // size * size
+    return _at_least_float32(images[:whole]).unflatten(0, (-1, size)).mean(1)
+
+
+def plane_waves(images: Tensor, frequencies: Sequence[tuple[int, int]]) -> Tensor:
+    """The sinusoidal components of images at some frequencies (Figure 12).
+
+    At (u, v) that is (F(u, v) e^{i2π(uy/H + vx/W)} + its conjugate) / (H W), which comes to
+    2 |F(u, v)| / (H W) cos(2π(uy/H + vx/W) + ∠F(u, v)); a frequency that is its own mirror image, such as
+    zero, counts once. The components over one half of all frequencies sum to the image.
+
+    Args:
+        images: (..., H, W) float, any range.
+        frequencies: K pairs (u, v), periods along the vertical and the horizontal axis; of any sign.
+    Returns:
+        (K, ..., H, W); float32 (float64 for float64 images).
+    """
+    spectrum = torch.fft.fft2(_at_least_float32(images))
+    height, width = images.shape[-2:]
+    waves = []
+    for u, v in frequencies:
+        component = torch.zeros_like(spectrum)
+        for row, column in {(u % height, v % width), (-u % height, -v % width)}:
+            component[..., row, column] = spectrum[..., row, column]
+        waves.append(torch.fft.ifft2(component).real)
+    return torch.stack(waves)
+
+
+def band_power(images: Tensor, edges: Sequence[float]) -> Tensor:
+    """Power in rings of spatial frequencies; by Parseval's theorem the rings add up to the mean square of an image.
+
+    Args:
+        images: (N, C, H, W) float, any range.
+        edges: increasing radii in cycles per image. Rings are [0, edges[0]), [edges[0], edges[1]), ... and the rest,
+            corners of the spectrum included.
+    Returns:
+        (N, len(edges) + 1) float32 (float64 for float64 images): sum of |F|^2 / (H W) of the orthonormal DFT over each
+        ring, averaged over channels.
+    """
+    _check_images(images)
+    height, width = images.shape[-2:]
+    power = torch.fft.fft2(_at_least_float32(images), norm="ortho").abs().square().mean(1).flatten(1)
+    boundaries = torch.tensor(edges, dtype=torch.float64)
+    rings = torch.bucketize(_frequency_radii(height, width).flatten(), boundaries, right=True)
+    sums = power.new_zeros((len(images), len(boundaries) + 1))
+    return sums.index_add(1, rings.to(images.device), power) / (height * width)
 
 
 def band_filter(images: Tensor, low: float, high: float, stop: bool = False) -> Tensor:

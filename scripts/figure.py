@@ -1,104 +1,171 @@
-"""Figures from our own runs: python scripts/figure.py comparison runs=DIR,DIR [labels=w/o,w/] [out=FILE]."""
+"""A figure of the paper, from our own runs or from real images.
 
-import argparse
+    python scripts/figure.py N [scale=cpu] [out=FILE.png] [data_root=DIR] [output_root=outputs] [key=value ...]
+    python scripts/figure.py all [scale=cpu] [out=DIR] …
+    python scripts/figure.py comparison runs=DIR,DIR [labels=w/o,w/] [out=FILE.png]
+
+N is 1 (spectra of models without FFL), 2 (band limiting), 3 (single-image reconstruction), 5 to 8, 10, 11, 15 and 16
+(comparisons), 9 (StyleGAN2 and average spectra), 12 (sinusoidal components), 14 (spatial loss), 17 to 19 (StyleGAN2
+samples). 4 and 13 are drawings. A figure is written as PNG, as PDF, and as JSON with its caption, numbers and runs; the
+default is results/<scale>/figureN.png. Missing runs are named with the commands that make them.
+
+  scale=S          paper or cpu: whose runs are meant (cpu)
+  data_root=DIR    where the data sets are now; otherwise where they were when each run was made
+  output_root=DIR  folder of the runs (outputs)
+  image=FILE       for 2, 3 and 12: another image than the embedded photograph
+  runs=DIR,DIR     these runs instead of those of the tables, in the order of the figure: without FFL, with FFL, …
+  images=N         for 9: how many images to average over (as many as there are test images)
+"""
+
+import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-import numpy as np
-import torch
-from torch import Tensor
-
-from datasets import build_dataset
-from evaluate import load_model
 from ffl.errors import UserError
-from ffl.images import to_uint8
-from ffl.spectrum import log_spectrum
-from ffl.training.program import user_errors
+from ffl.files import write_text
+from ffl.training.config import unknown_key
+from ffl.training.program import CONFIG_DIR, user_errors
 from ffl.training.run_directory import RunDirectory
-from ffl.training.trainer import to_device
+from scripts.figures.bandlimits import figure2
+from scripts.figures.comparison import BLOCKS, comparison, figure, figure1
+from scripts.figures.loss_curve import figure14
+from scripts.figures.single_image import figure3
+from scripts.figures.sources import Drawing, Settings
+from scripts.figures.style import save
+from scripts.figures.stylegan2 import figure9, figure17, figure18, figure19
+from scripts.figures.waves import figure12
 
-NUM_ROWS = 5  # the first ones: nobody picked them
+__all__ = ["comparison"]
+
+FIGURES: dict[int, Callable[[Settings], Drawing]] = {
+    1: figure1,
+    2: figure2,
+    3: figure3,
+    9: figure9,
+    12: figure12,
+    14: figure14,
+    17: figure17,
+    18: figure18,
+    19: figure19,
+    **{number: partial(figure, number) for number in BLOCKS},
+}
+KEYS: dict[str, frozenset[int]] = {  # which figures a key means something to
+    "scale": frozenset(FIGURES),
+    "out": frozenset(FIGURES),
+    "data_root": frozenset(FIGURES),
+    "output_root": frozenset(FIGURES),
+    "image": frozenset({2, 3, 12}),
+    "runs": frozenset(FIGURES) - {2, 3, 12},
+    "images": frozenset({9}),
+}
 
 
-def comparison(runs: list[RunDirectory], labels: list[str], path: Path) -> None:
-    """The first test images as they are and as each run makes them, with their log spectra (Figures 5 to 8 in form).
+def main(arguments: list[str]) -> None:
+    """The program; ``arguments`` are a figure and its key=value words.
 
-    Every spectrum is log(1 + |F|) of its own image, zero frequency in the centre; a row shares one grey scale.
+    Raises:
+        UserError: for a figure or a key that does not exist, or a figure none of whose runs is there.
+    """
+    if not arguments:
+        raise UserError(f"no figure given; expected one of {known_figures()}")
+    wanted, *words = arguments
+    if malformed := [word for word in words if "=" not in word]:
+        raise UserError(f"cannot read {malformed[0]}; expected key=value, such as scale=cpu")
+    given = dict(word.split("=", 1) for word in words)
+    if wanted == "comparison":
+        compare(given)
+    elif wanted == "all":
+        make_all(given)
+    elif wanted.isdecimal() and int(wanted) in FIGURES:
+        number = int(wanted)
+        settings = read_settings(given, {key for key, numbers in KEYS.items() if number in numbers}, f"figure {number}")
+        make(number, settings, Path(given.get("out", f"results/{settings.scale}/figure{number}.png")))
+    else:
+        raise UserError(f"figure {wanted}: no such figure; expected one of {known_figures()}")
+
+
+def known_figures() -> str:
+    """What can be made, in words."""
+    return f"{', '.join(map(str, sorted(FIGURES)))}, all or comparison"
+
+
+def read_settings(given: dict[str, str], allowed: set[str], what: str) -> Settings:
+    """Settings from words.
 
     Args:
-        runs: runs on the same data set.
-        labels: one per run.
-        path: PNG to write; a PDF of the same name goes beside it.
+        given: values by key.
+        allowed: keys that the figure takes.
+        what: the figure, for messages.
+    Raises:
+        UserError: for a key that the figure doesn't take, or an impossible value.
     """
-    columns: list[Tensor] = []
-    index: np.ndarray | None = None
-    for run in runs:
-        config = run.config()
-        folders: dict[str, Any] = {"data_root": Path(config["data_root"]), "cache_dir": Path(config["cache_dir"])}
-        dataset = build_dataset(split="test", **folders, **config["dataset"])
-        if index is None:
-            index = np.arange(min(NUM_ROWS, len(dataset)))
-        batch = to_device(dataset.batch(index, None), torch.device("cpu"))
-        if not columns:
-            columns.append(batch["image"])
-        model, _ = load_model(config, dataset.image_size, run.last)
-        columns.append(model.eval().generate(batch, model.tasks[0], 0))
-    titles = ["real", *labels]
-    grid_figure(columns, titles, path)
-
-
-def grid_figure(columns: list[Tensor], titles: list[str], path: Path) -> None:
-    """Images on the left, their spectra on the right, one column per title; images (N, 3, H, W) in [-1, 1]."""
-    num_rows, num_columns = len(columns[0]), len(columns)
-    figure, axes = plt.subplots(
-        num_rows,
-        2 * num_columns,
-        figsize=(1.5 * 2 * num_columns, 1.5 * num_rows + 0.3),
-        squeeze=False,
-        layout="constrained",
+    for key in given:
+        if key not in allowed:
+            if key in KEYS:
+                raise UserError(f"{key}={given[key]}: {what} does not take it; it takes {', '.join(sorted(allowed))}")
+            raise unknown_key(key, sorted(allowed))
+    scale = given.get("scale", "cpu")
+    if not (CONFIG_DIR / "scale" / f"{scale}.yaml").is_file():
+        scales = ", ".join(sorted(path.stem for path in (CONFIG_DIR / "scale").glob("*.yaml")))
+        raise UserError(f"scale={scale}: no such scale; expected one of {scales}")
+    images = given.get("images")
+    if images is not None and not (images.isdecimal() and int(images) > 0):
+        raise UserError(f"images={images}: expected a number from 1 up")
+    if "out" in given and Path(given["out"]).suffix not in (".png", ""):
+        raise UserError(f"out={given['out']}: expected a name that ends in .png; the PDF and JSON go beside it")
+    return Settings(
+        scale=scale,
+        data_root=Path(given["data_root"]) if "data_root" in given else None,
+        output_root=Path(given["output_root"]) if "output_root" in given else None,
+        image=Path(given["image"]) if "image" in given else None,
+        runs=tuple(map(Path, given["runs"].split(","))) if "runs" in given else (),
+        images=None if images is None else int(images),
     )
-    for row in range(num_rows):
-        spectra = [log_spectrum(images[row : row + 1]).numpy() for images in columns]
-        low, high = min(map(np.min, spectra)), max(map(np.max, spectra))
-        for column, images in enumerate(columns):
-            picture = to_uint8(images[row], "rounded").permute(1, 2, 0).numpy()
-            axes[row, column].imshow(picture, interpolation="nearest")
-            axes[row, num_columns + column].imshow(
-                spectra[column], cmap="gray", vmin=low, vmax=high, interpolation="nearest"
-            )
-    for column, title in enumerate(titles):
-        axes[0, column].set_title(title, fontsize=11)
-        axes[0, num_columns + column].set_title(f"{title}, log spectrum", fontsize=9)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    figure.savefig(path.with_suffix(".pdf"))
-    plt.close(figure)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("figure", choices=["comparison"])
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="runs=DIR,DIR  labels=A,B  out=FILE.png")
-    arguments = parser.parse_args()
-    settings = dict(item.split("=", 1) for item in arguments.settings if "=" in item)
-    if "runs" not in settings or settings.keys() - {"runs", "labels", "out"}:
+def make(number: int, settings: Settings, path: Path) -> None:
+    """Draw a figure, write it, and say what it lacks."""
+    drawing = FIGURES[number](settings)
+    path = path.with_suffix(".png")
+    written = save(drawing.figure, path)
+    content = {"figure": number, "scale": settings.scale, **drawing.to_json()}
+    write_text(path.with_suffix(".json"), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    print(f"figure {number}: written to {', '.join(map(str, written))} and {path.with_suffix('.json').name}")
+    for line in drawing.missing:
+        print(f"  missing: {line}")
+
+
+def make_all(given: dict[str, str]) -> None:
+    """Every figure that can be made, and why the others cannot."""
+    settings = read_settings(given, {"scale", "out", "data_root", "output_root"}, "all")
+    folder = Path(given.get("out", f"results/{settings.scale}"))
+    for number in sorted(FIGURES):
+        try:
+            make(number, settings, folder / f"figure{number}.png")
+        except UserError as error:
+            print(f"figure {number}: not made: {error}")
+
+
+def compare(given: dict[str, str]) -> None:
+    """Real test images and those of any runs on the same data."""
+    if "runs" not in given or given.keys() - {"runs", "labels", "out"}:
         raise UserError("figure comparison takes runs=DIR,DIR and, if wanted, labels=A,B and out=FILE.png")
-    runs = [RunDirectory.open(Path(path)) for path in settings["runs"].split(",")]
-    labels = settings["labels"].split(",") if "labels" in settings else [run.path.name for run in runs]
-    out = Path(settings.get("out", "results/comparison.png"))
+    runs = [RunDirectory.open(Path(path)) for path in given["runs"].split(",")]
+    labels = given["labels"].split(",") if "labels" in given else [run.path.name for run in runs]
+    if len(labels) != len(runs) or len(set(labels)) != len(labels):
+        raise UserError(f"labels={','.join(labels)}: expected a different label for each of the {len(runs)} runs")
+    out = Path(given.get("out", "results/comparison.png"))
     comparison(runs, labels, out)
     print(f"written to {out}")
 
 
 if __name__ == "__main__":
-    with user_errors():
-        main()
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)
+    else:
+        with user_errors():
+            main(sys.argv[1:])

@@ -1,0 +1,324 @@
+"""The figures: the numbers behind the pictures, what is said where runs are missing, and the files."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+import scripts.figures.sources as figure_sources
+from ffl.errors import UserError
+from ffl.files import write_text
+from ffl.images import to_uint8
+from ffl.metrics import build_metric
+from ffl.spectrum import mean_power, minibatch_averages, plane_waves
+from ffl.training.program import compose
+from ffl.training.run_directory import RunDirectory
+from models.stylegan2 import StyleGAN2
+from models.stylegan2.sampling import image_grid, sample
+from scripts.figure import FIGURES, main
+from scripts.figures import bandlimits, comparison, loss_curve, single_image, style, stylegan2, waves
+from scripts.figures.photograph import square_image
+from scripts.figures.sources import Settings, Source, TableRun, command
+from scripts.reproduction.table import read_table
+from train import train
+
+TINY = ["dataset=photos", "dataset.image_size=16", "dataset.train_images=32", "dataset.val_images=4"]
+TINY += ["dataset.test_images=12", "trainer.batch_size=4", "trainer.steps=2", "trainer.log_every=1"]
+STYLEGAN2 = ["model=stylegan2", "model.latent_dim=8", "model.channel_base=64", "model.channel_max=8"]
+STYLEGAN2 += ["model.num_mapping_layers=2", "model.mbstd_group=2"]
+
+
+def make_run(folder: Path, *overrides: str) -> RunDirectory:
+    items = [*TINY, *overrides, f"output_root={folder}"]
+    return train(compose("train", items), items)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
+    """A trained run per name: autoencoders and StyleGAN2s, without and with the focal frequency loss."""
+    folder = tmp_path_factory.mktemp("outputs")
+    return {
+        "ae": make_run(folder, "model=ae"),
+        "ae ffl": make_run(folder, "model=ae", "loss.ffl=true"),
+        "stylegan2": make_run(folder, *STYLEGAN2),
+        "stylegan2 ffl": make_run(folder, *STYLEGAN2, "loss.ffl=true"),
+    }
+
+
+@pytest.fixture
+def stand_ins(runs: dict[str, RunDirectory], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small autoencoders in the place of those of Table 1 on CelebA; nothing else is there."""
+    there = {"celeba_without": runs["ae"], "celeba_with": runs["ae ffl"]}
+
+    def find_run_of(table: str, row: str, group: str, scale: str, overrides: list[str]) -> RunDirectory | None:
+        return there.get(row) if (table, group) == ("table1", "reconstruction") else None
+
+    monkeypatch.setattr(figure_sources, "find_run_of", find_run_of)
+
+
+def pictures(figure: Figure) -> list[np.ndarray]:
+    """The arrays of all images of a figure, in the order of drawing."""
+    return [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
+
+
+# Numbers behind the pictures
+
+
+def test_minibatch_average_spectrum_is_the_spectrum_of_the_mean_of_complex_values() -> None:
+    images = torch.randn(7, 3, 8, 6, dtype=torch.float64)
+    spectra = np.fft.fft2(images.numpy(), norm="ortho")
+    averages = np.stack([spectra[0:3].mean(0), spectra[3:6].mean(0)])  # the seventh makes no minibatch
+    want = np.fft.fftshift((np.abs(averages) ** 2).mean((0, 1)))
+    np.testing.assert_allclose(mean_power(minibatch_averages(images, 3)).numpy(), want, rtol=1e-12)
+    with pytest.raises(ValueError, match="size must be from 1 to the 7 images, got 8"):
+        minibatch_averages(images, 8)
+
+
+@pytest.mark.parametrize(("u", "v"), [(2, 3), (-2, 1), (0, 4), (4, 4), (0, 0)])
+def test_plane_wave_equals_its_closed_form(u: int, v: int) -> None:
+    image = torch.randn(8, 8, dtype=torch.float64)
+    coefficient = np.fft.fft2(image.numpy())[u, v]
+    y, x = np.mgrid[:8, :8] / 8
+    factor = 1 if (2 * u % 8, 2 * v % 8) == (0, 0) else 2  # its own mirror image, or one of two
+    want = factor / 64 * np.abs(coefficient) * np.cos(2 * np.pi * (u * y + v * x) + np.angle(coefficient))
+    np.testing.assert_allclose(plane_waves(image, [(u, v)])[0].numpy(), want, atol=1e-14)
+
+
+@pytest.mark.parametrize("size", [6, 7])
+def test_all_waves_sum_to_the_image(size: int) -> None:
+    image = torch.randn(size, size, dtype=torch.float64)
+    frequencies = [(int(u), int(v)) for u, v in waves.half_plane(size)]
+    assert len(frequencies) == (size * size + (4 if size % 2 == 0 else 1)) // 2
+    torch.testing.assert_close(plane_waves(image, frequencies).sum(0), image)
+    torch.testing.assert_close(waves.sum_of_strongest(image, len(frequencies)), image)
+
+
+def test_the_strongest_waves_leave_the_least() -> None:
+    image = torch.randn(6, 6, dtype=torch.float64)
+    frequencies = [(int(u), int(v)) for u, v in waves.half_plane(6)]
+    energies = [wave.square().sum() for wave in plane_waves(image, frequencies)]
+    for count in (1, 5, 12):
+        left = (image - waves.sum_of_strongest(image, count)).square().sum()
+        want = sum(sorted(energies, reverse=True)[count:])
+        torch.testing.assert_close(left, want, rtol=1e-10, atol=1e-12)
+
+
+def test_band_limited_images_lack_their_frequencies_and_no_others() -> None:
+    image = square_image(Settings(), 64)
+    before = torch.fft.fft2(image.double())
+    radius = torch.hypot(*torch.meshgrid(*[torch.fft.fftfreq(64, 1 / 64)] * 2, indexing="ij"))
+    for band in bandlimits.BANDS:
+        after = torch.fft.fft2(band(image.double()))
+        gone = torch.zeros(64, 64, dtype=torch.bool)
+        for low, high in band.rings:
+            gone |= (radius >= low) & (radius < high)
+        assert (gone.sum() == 0) == (band.label == "original")
+        assert after[..., gone].abs().sum() < 1e-9
+        torch.testing.assert_close(after[..., ~gone], before[..., ~gone], rtol=1e-9, atol=1e-9)
+    assert bandlimits.BANDS[1](image).mean().abs() < 1e-6  # without the centre: no brightness is left
+
+
+@pytest.mark.parametrize("label", list(single_image.DISTANCES))
+def test_a_reconstruction_gets_what_its_distance_asks_for_and_nothing_else(label: str) -> None:
+    real = square_image(Settings(), 32) * 2 - 1
+    before = single_image.errors(single_image.start(real), real)
+    after = single_image.errors(single_image.reconstruct(real, single_image.DISTANCES[label], steps=400), real)
+    assert (after.amplitude < 0.01 * before.amplitude) == (label != "phase only")
+    assert (after.phase < 0.1 * before.phase) == (label != "amplitude only")
+    assert after.psnr > 40 if label == "both" else after.psnr < before.psnr + 3
+    if label == "amplitude only":
+        assert after.phase == pytest.approx(90, abs=5)
+
+
+def test_errors_of_a_reconstruction() -> None:
+    real = square_image(Settings(), 32) * 2 - 1
+    halved = single_image.errors(real / 2, real)
+    assert halved.amplitude == pytest.approx(0.5)
+    assert halved.phase == pytest.approx(0, abs=0.01)
+    assert halved.psnr == pytest.approx(10 * math.log10(16 / float(real.square().mean())), abs=1e-4)
+    assert single_image.errors(-real, real).phase == pytest.approx(180, abs=0.01)
+
+
+def test_the_gap_of_single_images_is_the_metric() -> None:
+    real, fake = stylegan2.quantised(torch.rand(8, 3, 16, 16) * 2 - 1), stylegan2.quantised(torch.rand(8, 3, 16, 16))
+    metric = build_metric("spectrum_distance")
+    for images, is_real in ((real, True), (fake, False)):
+        metric.update(to_uint8(images, "rounded"), real=is_real)
+    gap = stylegan2.gap(*(stylegan2.Spectra.of(images, 4) for images in (real, fake)))
+    assert gap["images"] == pytest.approx(10 * math.log10(math.e) * float(metric.compute()), rel=1e-5)
+    assert stylegan2.gap(*[stylegan2.Spectra.of(real, 4)] * 2) == {"images": 0.0, "averages": 0.0}
+
+
+def test_identical_images_have_the_same_average_as_single_spectrum() -> None:
+    images = (torch.rand(1, 3, 16, 16) * 2 - 1).expand(8, -1, -1, -1)
+    spectra = stylegan2.Spectra.of(images, 4)
+    torch.testing.assert_close(spectra.average_profile, spectra.single_profile)
+
+
+def test_a_loss_curve_keeps_its_mean(tmp_path: Path) -> None:
+    lines = [{"step": step, "losses": {"generator/mse": 2.0 / step}} for step in (*range(10, 4000, 10), 3995)]
+    write_text(tmp_path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    write_text(tmp_path / "config.yaml", "model: {mse_weight: 2.0}\n")
+    curve = loss_curve.spatial_loss(RunDirectory(tmp_path))
+    assert len(curve) <= loss_curve.POINTS
+    assert [point.first for point in curve[1:]] == [point.last for point in curve[:-1]]
+    mean = sum(point.mean * (point.last - point.first) for point in curve)
+    assert mean == pytest.approx(sum(10 / step for step in range(10, 4000, 10)) + 5 / 3995)
+
+
+# Figures from runs
+
+
+def test_stylegan2_figures_show_what_they_say(runs: dict[str, RunDirectory], tmp_path: Path) -> None:
+    paths = f"runs={runs['stylegan2'].path},{runs['stylegan2 ffl'].path}"
+    main(["9", paths, f"out={tmp_path / 'figure9.png'}"])
+    content = json.loads((tmp_path / "figure9.json").read_text())
+    assert content["values"]["images"] == 12
+    assert content["values"]["minibatch"] == 4
+    assert content["runs"]["w/ FFL"]["run"] == runs["stylegan2 ffl"].path.name
+    assert content["runs"]["w/ FFL"]["step"] == 2
+    settings = Settings(runs=(runs["stylegan2"].path, runs["stylegan2 ffl"].path))
+    for number, psi in ((17, 1.0), (19, 0.5)):
+        drawing = FIGURES[number](settings)
+        model = Source(runs["stylegan2 ffl"], settings).model
+        assert isinstance(model, StyleGAN2)
+        first, last = drawing.values["seeds"]
+        columns = 6 if number == 17 else 12
+        grid = image_grid(sample(model.generator_ema, range(first, last + 1), psi), columns)
+        assert np.array_equal(pictures(drawing.figure)[-1], to_uint8(grid, "rounded").permute(1, 2, 0).numpy())
+    with pytest.raises(UserError, match="a run of ae; this figure takes stylegan2"):
+        FIGURES[18](Settings(runs=(runs["ae"].path,)))
+    with pytest.raises(UserError, match="images=7: average spectra need at least two minibatches of 4 images"):
+        FIGURES[9](Settings(runs=settings.runs, images=7))
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_a_figure_is_made_from_what_is_there_and_names_the_rest(
+    tmp_path: Path, runs: dict[str, RunDirectory], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["5", f"out={tmp_path / 'figure5.png'}"])
+    assert (tmp_path / "figure5.pdf").read_bytes().startswith(b"%PDF")
+    content = json.loads((tmp_path / "figure5.json").read_text())
+    assert list(content["runs"]) == ["table1 celeba_without", "table1 celeba_with"]
+    assert len(content["missing"]) == 2
+    printed = capsys.readouterr().out
+    for row in ("dtd_without", "dtd_with"):
+        assert f"run: python scripts/reproduce.py table=1 rows={row} scale=cpu" in printed
+    drawing = FIGURES[5](Settings())
+    shown = Source(runs["ae ffl"], Settings()).generate(4)
+    assert np.array_equal(pictures(drawing.figure)[-8], to_uint8(shown[0], "rounded").permute(1, 2, 0).numpy())
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_spatial_loss_is_that_of_the_log(runs: dict[str, RunDirectory]) -> None:
+    drawing = FIGURES[14](Settings())
+    (line, *_) = drawing.figure.axes[0].lines
+    logged = [json.loads(text)["losses"]["generator/mse"] for text in runs["ae"].log.read_text().splitlines()]
+    np.testing.assert_allclose(line.get_ydata(), logged)
+    assert drawing.figure.axes[0].get_legend().get_texts()[0].get_text() == f"w/o FFL: {np.mean(logged[-1:]):.5f}"
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_without_any_run_the_error_names_the_command(tmp_path: Path) -> None:
+    for number, table, rows in ((6, 2, "celeba_without,celeba_with"), (9, 6, "celeba_hq_without,celeba_hq_with")):
+        with pytest.raises(UserError) as error:
+            main([str(number), "scale=paper", "data_root=/data", f"out={tmp_path / 'figure.png'}"])
+        assert f"python scripts/reproduce.py table={table} rows={rows} scale=paper data_root=/data" in str(error.value)
+        assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_commands_of_every_comparison_stand_for_runs(tmp_path: Path) -> None:
+    settings = Settings(output_root=tmp_path)
+    rows = [run for blocks in comparison.BLOCKS.values() for block in blocks for run in block.runs]
+    for row in {*rows, *comparison.BASELINES, *stylegan2.ARMS}:
+        assert row.group in read_table(row.table).rows[row.row].runs
+    assert figure_sources.find(stylegan2.ARMS[0], settings) is None
+    runs = [TableRun("table2", "a", "", "g"), TableRun("table3", "b", "", "g"), TableRun("table2", "c", "", "g")]
+    words = f"scale=cpu output_root={tmp_path}"
+    assert command(runs, settings) == (
+        f"python scripts/reproduce.py table=2 rows=a,c {words} && python scripts/reproduce.py table=3 rows=b {words}"
+    )
+
+
+def test_runs_of_other_images_are_not_compared(runs: dict[str, RunDirectory], tmp_path: Path) -> None:
+    other = make_run(tmp_path, "model=ae", "dataset.test_images=8")
+    with pytest.raises(UserError, match="are of different images; compare runs on the same data"):
+        main(["comparison", f"runs={runs['ae'].path},{other.path}", f"out={tmp_path / 'out.png'}"])
+    main(["comparison", f"runs={runs['ae'].path},{runs['ae ffl'].path}", f"out={tmp_path / 'out.png'}"])
+    assert Image.open(tmp_path / "out.png").width == round(style.PAGE_WIDTH * style.DPIS[0])
+
+
+# Files and mistakes
+
+
+def test_files_stay_small_and_are_made_alike_twice(tmp_path: Path) -> None:
+    def noise() -> Figure:
+        sheet = style.Sheet()
+        generator = torch.Generator().manual_seed(0)
+        image = torch.rand(3, 360, 720, generator=generator) * 2 - 1
+        sheet.picture(0, 0, style.PAGE_WIDTH, image)
+        return sheet.finish()
+
+    assert len(next(style._renderings(noise(), ".png"))) > style.MAX_BYTES  # the highest resolution is too much
+    for name in ("a", "b"):
+        style.save(noise(), tmp_path / f"{name}.png")
+    for suffix in ("png", "pdf"):
+        content = (tmp_path / f"a.{suffix}").read_bytes()
+        assert len(content) < style.MAX_BYTES
+        assert content == (tmp_path / f"b.{suffix}").read_bytes()
+
+
+def test_figures_of_an_image_take_another_one(tmp_path: Path) -> None:
+    Image.new("RGB", (300, 260), (255, 0, 0)).save(tmp_path / "red.png")
+    image = square_image(Settings(image=tmp_path / "red.png"), 256)
+    assert torch.equal(image, torch.tensor([1.0, 0.0, 0.0])[None, :, None, None].expand(1, 3, 256, 256))
+    main(["2", f"image={tmp_path / 'red.png'}", f"out={tmp_path / 'figure2.png'}"])
+    values = json.loads((tmp_path / "figure2.json").read_text())["values"]
+    assert values["without the centre"]["energy_left"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no figure given; expected one of 1, 2, 3, 5, "),
+        (["4"], "figure 4: no such figure; expected one of 1, 2, 3, 5, "),
+        (["2", "big"], "cannot read big; expected key=value"),
+        (["2", "scale=huge"], "scale=huge: no such scale; expected one of cpu, paper"),
+        (["2", "images=9"], "images=9: figure 2 does not take it; it takes data_root, image, out, output_root, scale"),
+        (["9", "images=none"], "images=none: expected a number from 1 up"),
+        (["2", "imgae=x"], "unknown key imgae: did you mean image?"),
+        (["2", "image=/nowhere/x.png"], "image=/nowhere/x.png: not a readable image"),
+        (["2", "out=figure.pdf"], "out=figure.pdf: expected a name that ends in .png"),
+        (["14", "runs=/nowhere,/nowhere"], "/nowhere: not a run directory"),
+        (["14", "runs=/nowhere"], "runs=/nowhere: this figure takes 2 runs (w/o FFL, w/ FFL)"),
+        (["comparison"], "figure comparison takes runs=DIR,DIR"),
+        (["all", "image=x"], "image=x: all does not take it"),
+    ],
+)
+def test_mistakes_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        main(arguments)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_all_makes_what_can_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(single_image, "STEPS", 2)
+    main(["all", f"out={tmp_path}"])
+    made = {int(path.stem.removeprefix("figure")) for path in tmp_path.glob("*.png")}
+    assert made == {1, 2, 3, 5, 12, 14}
+    printed = capsys.readouterr().out
+    assert all(f"figure {number}: not made: " in printed for number in FIGURES.keys() - made)
