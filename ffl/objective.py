@@ -8,9 +8,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from ffl.errors import UserError
 from ffl.losses.focal_frequency import FocalFrequencyLoss
 from ffl.losses.perceptual import PerceptualLoss
 from ffl.losses.spectral_regularization import SpectralRegularization
+from ffl.ranges import Count, NonNegative
 
 
 class Objective(nn.Module):
@@ -29,21 +31,21 @@ class Objective(nn.Module):
     def __init__(
         self,
         ffl: bool = False,
-        weight: float = 1.0,
-        alpha: float = 1.0,
-        patch_factor: int = 1,
+        weight: NonNegative = 1.0,
+        alpha: NonNegative = 1.0,
+        patch_factor: Count = 1,
         ave_spectrum: bool = False,
         log_matrix: bool = False,
         batch_matrix: bool = False,
         transform: Literal["dft", "dct"] = "dft",
         ablation: Literal["none", "no_freq", "no_phase", "no_ampli", "no_focal"] = "none",
-        perceptual: float = 0.0,
-        spectral_regularization: float = 0.0,
+        perceptual: NonNegative = 0.0,
+        spectral_regularization: NonNegative = 0.0,
         spectral_form: Literal["paper", "published"] = "paper",
     ) -> None:
         super().__init__()
-        self.focal_frequency = (
-            FocalFrequencyLoss(
+        try:
+            focal_frequency = FocalFrequencyLoss(
                 loss_weight=weight,
                 alpha=alpha,
                 patch_factor=patch_factor,
@@ -53,14 +55,22 @@ class Objective(nn.Module):
                 transform=transform,
                 ablation=ablation,
             )
-            if ffl
-            else None
-        )
+        except ValueError as error:
+            raise UserError(f"loss: {error}") from None
+        self.focal_frequency = focal_frequency if ffl else None
         self.perceptual_weight = perceptual
         self.perceptual = PerceptualLoss() if perceptual else None
         self.spectral_weight = spectral_regularization
         self.spectral_form = spectral_form
         self.spectral = SpectralRegularization(form=spectral_form) if spectral_regularization else None
+
+    def check_image_size(self, height: int, width: int) -> None:
+        """Raise UserError where a term that is on cannot take images of that size."""
+        patches = self.focal_frequency.patch_factor if self.focal_frequency is not None else 1
+        if height % patches or width % patches:
+            raise UserError(
+                f"loss.patch_factor={patches}: does not divide images of {width}x{height} pixels; choose a divisor"
+            )
 
     def forward(self, fake: Tensor, real: Tensor, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """Append the extra terms to a model's own.

@@ -1,107 +1,110 @@
-"""Measure speed: what the focal frequency loss adds to a training step.
+"""Measure speed and memory, beside the authors' code and other packages.
 
-    python scripts/benchmark.py overhead [models=ae,vae,pix2pix] [rounds=10] [threads=2] [device=cpu] [json=FILE]
+    python scripts/benchmark.py [SUBSET ...] [rounds=N] [threads=1,2] [device=auto|cpu|cuda] [models=ae,vae]
+                                [data_root=DIR] [json=FILE]
 
-overhead: one full training step of each model at the paper's size (Appendix B.2), without and with the loss, in turn in
-one process. Printed are medians over the rounds, their ratio, and the machine.
+loss        forward and backward, beside the authors' package and one pair of transforms; peak memory
+overhead    what it adds to a training step of a model at the paper's size (Appendix B.2)
+throughput  the autoencoder on CelebA (data_root) end to end, beside the authors' recipe, rewritten
+metrics     PSNR, SSIM, LFD, Fréchet distance and Inception features, beside what others use
+floor       training steps of StyleGAN2 and SPADE, beside their convolutions alone
+growth      cost against image size, batch and data set size; with json=FILE also growth.png and growth.md beside it
+
+No subset: all of them. Peers are measured in the same process in turn; pip install '.[bench]' installs them. Measured
+are the CPU and, where there is one, the GPU. threads= gives the CPU's thread counts (1 and all); every subset but the
+loss takes the last. small=true: tiny sizes, to see that everything runs. Printed are medians over the rounds and
+whether each target holds.
 """
 
+import importlib
 import json
-import statistics
+import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import torch
+# The profiler that measures memory would log each start and stop. Read once, when torch is imported.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 from ffl.errors import UserError
 from ffl.files import write_text
-from ffl.model import Batch, Model
-from ffl.objective import Objective
 from ffl.provenance import code_version, environment
-from ffl.training.program import compose, user_errors
-from ffl.training.randomness import seed_weights
-from ffl.training.trainer import choose_device, make_optimizers, update
-from models import build_model
-
-# Model: data set that its sizes are taken from, image size, batch size (Appendix B.1).
-PAPER_STEPS = {"ae": ("celeba", 64, 128), "vae": ("celeba", 64, 128), "pix2pix": ("facades", 256, 1)}
-
-
-def training_step(name: str, ffl: bool, device: torch.device) -> Callable[[], None]:
-    """A function that does one training step of a model of the paper's size on random images."""
-    dataset, size, batch_size = PAPER_STEPS[name]
-    config = compose("train", [f"model={name}", f"dataset={dataset}", f"loss.ffl={str(ffl).lower()}"])
-    seed_weights(config["seed"])
-    model: Model = build_model(**config["model"], image_size=(size, size), objective=Objective(**config["loss"]))
-    model.to(device).train()
-    phases = model.phases()
-    optimizers = make_optimizers(phases)
-    images = torch.rand(batch_size, 3, size, size, device=device) * 2 - 1
-    batch: Batch = {"image": images, "source": images.flip(3)}
-
-    def step() -> None:
-        update(model, phases, optimizers, {0: batch}, config["seed"], 0)
-
-    return step
-
-
-def overhead(models: list[str], rounds: int, device: torch.device) -> list[dict[str, Any]]:
-    """Median seconds per step without and with the loss, by model."""
-    rows = []
-    for name in models:
-        steps = {ffl: training_step(name, ffl, device) for ffl in (False, True)}
-        seconds: dict[bool, list[float]] = {False: [], True: []}
-        for number in range(rounds + 2):
-            for ffl in (False, True) if number % 2 else (True, False):  # neither always profits from warm caches
-                synchronise(device)
-                began = time.perf_counter()
-                steps[ffl]()
-                synchronise(device)
-                if number >= 2:  # the first two rounds warm up
-                    seconds[ffl].append(time.perf_counter() - began)
-        without, with_ffl = (statistics.median(seconds[ffl]) for ffl in (False, True))
-        paired = statistics.median(b / a for a, b in zip(seconds[False], seconds[True], strict=True))
-        rows.append({"model": name, "without_s": without, "with_s": with_ffl, "ratio": paired, "rounds": rounds})
-        print(f"{name:<10} {without:10.4f} s without  {with_ffl:10.4f} s with  ratio {paired:.3f}", flush=True)
-    return rows
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the GPU, so that a timer measures what was asked of it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+from ffl.training.program import user_errors
+from scripts.benchmarks.settings import Request, Settings, parse
+from scripts.benchmarks.targets import shown
+from scripts.benchmarks.timing import threads
 
 
 def main(arguments: list[str]) -> None:
     """The program; ``arguments`` are its words."""
-    subsets = [item for item in arguments if "=" not in item]
-    settings = dict(item.split("=", 1) for item in arguments if "=" in item)
-    if subsets != ["overhead"]:
-        raise UserError(f"benchmark {' '.join(subsets)}: expected the name of a measurement: overhead")
-    if unknown := settings.keys() - {"models", "rounds", "threads", "device", "json"}:
-        raise UserError(f"unknown key {min(unknown)}; allowed: models, rounds, threads, device, json")
-    models = settings.get("models", ",".join(PAPER_STEPS)).split(",")
-    if unknown := set(models) - PAPER_STEPS.keys():
-        raise UserError(f"models={settings['models']}: no {min(unknown)}; expected some of {', '.join(PAPER_STEPS)}")
-    try:
-        rounds, threads = int(settings.get("rounds", 10)), int(settings.get("threads", torch.get_num_threads()))
-    except ValueError:
-        raise UserError("rounds and threads: expected whole numbers") from None
-    if rounds < 1 or threads < 1:
-        raise UserError("rounds and threads: must be at least 1")
-    torch.set_num_threads(threads)
-    device = choose_device(settings.get("device", "auto"))
+    request = parse(arguments)
     machine = environment()
-    print(f"{machine['cpu']}, {threads} threads, gpu {machine['gpu']}, torch {machine['torch']}, on {device}")
-    rows = overhead(models, rounds, device)
-    if "json" in settings:
-        content = {"overhead": rows, "device": str(device), **code_version(), "environment": machine}
-        write_text(Path(settings["json"]), json.dumps(content, indent=2) + "\n")
+    name = f"{machine['cpu']}, {machine['cores']} cores, GPU {machine['gpu'] or 'none'}, torch {machine['torch']}"
+    print(name)
+    results: dict[str, list[dict[str, Any]]] = {}
+    for subset in request.subsets:
+        try:
+            results[subset] = _measure(subset, request)
+        except UserError as error:
+            if not request.all_subsets:
+                raise
+            print(f"{subset}: skipped: {error}")
+    if not request.settings.small:  # tiny sizes tell nothing about the targets
+        _print_missed(results)
+    if request.json is not None:
+        _write(request, results, machine, arguments)
+        if "growth" in results:
+            from scripts.benchmarks.growth_report import write_growth
+
+            on_cpu = [row for row in results["growth"] if row["device"] == str(request.devices[0])]
+            write_growth(on_cpu, f"{name}, {on_cpu[0]['threads']} threads, {on_cpu[0]['device']}", request.json.parent)
+        print(f"written to {request.json}")
+
+
+def _measure(subset: str, request: Request) -> list[dict[str, Any]]:
+    rows = []
+    for settings in request.points(subset):
+        print(f"\n{subset}, {settings.device}, {settings.threads} thread{'s' if settings.threads > 1 else ''}")
+        with threads(settings.threads):
+            measured = _rows(subset, settings)
+        rows += [{**row, "device": str(settings.device), "threads": settings.threads} for row in measured]
+    return rows
+
+
+def _rows(subset: str, settings: Settings) -> list[dict[str, Any]]:
+    try:
+        return importlib.import_module(f"scripts.benchmarks.{subset}").measure(settings)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{subset} needs the package {error.name}: pip install '.[bench]'") from None
+
+
+def _print_missed(results: dict[str, list[dict[str, Any]]]) -> None:
+    """What a reader looks for first, once more."""
+    targets = [
+        (subset, row, target) for subset in results for row in results[subset] for target in row.get("targets", [])
+    ]
+    missed = [item for item in targets if not item[2]["holds"]]
+    print(f"\n{len(targets) - len(missed)} of {len(targets)} targets hold")
+    for subset, row, target in missed:
+        what = " ".join(str(row[key]) for key in ("shape", "patch_factor", "model", "metric", "epochs") if key in row)
+        average = " average" if row.get("ave_spectrum") else ""
+        print(f"missed: {subset} {what}{average}, {row['device']}, {row['threads']} threads: {shown(target)}")
+
+
+def _write(
+    request: Request, results: dict[str, list[dict[str, Any]]], machine: dict[str, Any], arguments: list[str]
+) -> None:
+    assert request.json is not None
+    content = {
+        **results,
+        "command": " ".join(["python scripts/benchmark.py", *arguments]),
+        "device": ", ".join(map(str, request.devices)),
+        **code_version(),
+        "environment": machine,
+    }
+    write_text(request.json, json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

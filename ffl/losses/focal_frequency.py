@@ -1,27 +1,30 @@
 """Focal frequency loss (Jiang et al., ICCV 2021, Section 3), its DCT variant and ablations (Tables 7 and 8).
 
-Three properties of the loss shape the implementation:
-
-- Every transform is linear, so the difference image is transformed, not the two images; a minibatch average
-  spectrum is the spectrum of the average image.
-- Images are real, so half a spectrum tells all of it: an interior column stands for itself and for its mirror
-  image.
-- The weight is locked (Section 3.3), so the gradient is the inverse transform of 2 w (F_f - F_r) / (M N): one
-  transform forward and one backward in all.
+This module says what the loss is and checks what it is given; ``focal_mean`` computes it.
 """
 
 import math
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ffl.spectrum import dct2, idct2
+from ffl.losses.focal_mean import (
+    Basis,
+    Focus,
+    focal_mean,
+    image_means,
+    over_largest,
+    patches,
+    predefined_weight,
+    spectrum_sums,
+    squared_magnitude,
+    weights_and_peaks,
+)
 
 Reduction = Literal["mean", "sum", "none"]
 Transform = Literal["dft", "dct"]
 Ablation = Literal["none", "no_freq", "no_phase", "no_ampli", "no_focal"]
-Basis = Literal["dft", "dct", "pixels"]
 
 # Amplitudes well below this carry no phase in the "no_ampli" ablation. Rounding [-1, 1] to 8 bits puts noise
 # of amplitude 2.3e-3 into each coefficient of an orthonormal spectrum, so phases down there mean nothing.
@@ -64,23 +67,24 @@ def focal_frequency_loss(
 
     dtype = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
     with torch.autocast(pred.device.type, enabled=False):
-        if ave_spectrum:
-            pred, target = (images.mean(0, keepdim=True, dtype=dtype) for images in (pred, target))
+        if ave_spectrum and len(pred) > 1:
+            # The average spectrum is the spectrum of the average image. The gradient of a sum is a view of one image
+            # for all of them; that of a mean would be written for each.
+            pred, target = (images.sum(0, keepdim=True, dtype=dtype) / len(images) for images in (pred, target))
         fake, real = pred.to(dtype), target.to(dtype)
         exponent = 0.0 if ablation == "no_focal" else alpha
+        add_up = reduction != "none"
+        scale = loss_weight / len(fake) if reduction == "mean" else loss_weight
         if ablation in ("no_phase", "no_ampli"):
-            distance = _partial_distance(_patches(fake, patch_factor), _patches(real, patch_factor), ablation)
+            distance = _partial_distance(patches(fake, patch_factor), patches(real, patch_factor), ablation)
             weight = spectrum_weight_matrix(distance, exponent, log_matrix, batch_matrix)
-            per_image = _mean(weight * distance, pred.shape[-1] // patch_factor)
-        else:
-            basis: Basis = "pixels" if ablation == "no_freq" else transform
-            difference = _patches(fake - real, patch_factor)
-            predefined = None if matrix is None else _predefined_weight(matrix, difference, basis)
-            per_image, *_ = _FocalMean.apply(difference, predefined, basis, exponent, log_matrix, batch_matrix)
-        per_image = per_image * loss_weight
-    if reduction == "none":
-        return per_image
-    return per_image.mean() if reduction == "mean" else per_image.sum()
+            per_image = image_means(spectrum_sums(weight * distance, fake.shape[-1] // patch_factor), fake) * scale
+            return per_image.sum() if add_up else per_image
+        basis: Basis = "pixels" if ablation == "no_freq" else transform
+        predefined = None if matrix is None else predefined_weight(matrix, fake, patch_factor, basis)
+        return focal_mean(
+            fake, real, predefined, Focus(basis, patch_factor, exponent, log_matrix, batch_matrix), scale, add_up
+        )
 
 
 def spectrum_weight_matrix(
@@ -96,11 +100,8 @@ def spectrum_weight_matrix(
     Returns:
         Same shape and dtype, no gradient; zero where the largest weight is zero.
     """
-    weight = distance.detach().pow(alpha / 2)
-    if log_matrix:
-        weight.log1p_()
-    peak = weight.amax() if batch_matrix else weight.amax((-2, -1), keepdim=True)
-    return weight.div_(peak.clamp_min(torch.finfo(weight.dtype).tiny))
+    weight, peaks = weights_and_peaks(distance.detach(), alpha, log_matrix)
+    return weight.mul_(over_largest(peaks)) if batch_matrix else weight
 
 
 class FocalFrequencyLoss(nn.Module):
@@ -204,146 +205,16 @@ class FocalFrequencyLoss(nn.Module):
         )
 
 
-class _FocalMean(torch.autograd.Function):
-    """Eq. 10 for each image of a difference F_f - F_r, with the weight held constant in every derivative.
-
-    Returns the value (N,) and, for the backward pass alone, w and w (F_f - F_r).
-    """
-
-    @staticmethod
-    def forward(
-        difference: Tensor,
-        weight: Tensor | None,
-        basis: Basis,
-        alpha: float,
-        log_matrix: bool,
-        batch_matrix: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        spectrum = _transform(difference, basis)
-        distance = _squared_magnitude(spectrum)
-        if weight is None:
-            weight = spectrum_weight_matrix(distance, alpha, log_matrix, batch_matrix)
-        else:
-            weight = weight.view_as(weight)  # torch does not let an input be an output as well
-        value = _mean(distance.mul_(weight), difference.shape[-1])
-        return value, weight, spectrum.mul_(weight)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        difference, _, ctx.basis, *_ = inputs
-        _, weight, weighted = output
-        ctx.mark_non_differentiable(weight, weighted)
-        ctx.set_materialize_grads(False)  # zeros for those two would be made for nothing
-        ctx.save_for_backward(difference, weight, weighted)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        if grad is None:
-            return (None,) * 6
-        difference, weight, weighted = ctx.saved_tensors
-        filtered = _Filter.apply(difference, weight, weighted, ctx.basis)
-        factor = grad * (2 / difference[0].numel())
-        return filtered * factor.view(-1, 1, 1, 1, 1), None, None, None, None, None
-
-
-class _Filter(torch.autograd.Function):
-    """Multiplies the spectrum of real images by a real, symmetric weight: linear, and its own adjoint.
-
-    ``weighted`` is the spectrum after the multiplication where that is known already, else None.
-    """
-
-    @staticmethod
-    def forward(images: Tensor, weight: Tensor, weighted: Tensor | None, basis: Basis) -> Tensor:
-        if weighted is None:
-            weighted = _transform(images, basis).mul_(weight)
-        return _inverse_transform(weighted, basis, images.shape[-1])
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, weight, _, ctx.basis = inputs
-        ctx.save_for_backward(weight)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return _Filter.apply(grad, *ctx.saved_tensors, None, ctx.basis), None, None, None
-
-
-def _transform(images: Tensor, basis: Basis) -> Tensor:
-    """Coefficients of (..., H, W) in an orthonormal basis; (..., H, W // 2 + 1) for "dft"; always a new tensor."""
-    if basis == "dft":
-        return torch.fft.rfft2(images, norm="ortho")
-    return dct2(images) if basis == "dct" else images.clone()
-
-
-def _inverse_transform(spectrum: Tensor, basis: Basis, width: int) -> Tensor:
-    if basis == "dft":
-        return torch.fft.irfft2(spectrum, s=(spectrum.shape[-2], width), norm="ortho")
-    return idct2(spectrum) if basis == "dct" else spectrum
-
-
-def _squared_magnitude(spectrum: Tensor) -> Tensor:
-    if spectrum.is_complex():  # abs() would take a square root, at several times the cost
-        return spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
-    return spectrum.square()
-
-
-def _mean(values: Tensor, width: int) -> Tensor:
-    """Mean of (N, patches, C, H, W) over all but N. Overwrites ``values``.
-
-    Where half a spectrum is stored, the columns whose mirror images are missing count twice.
-    """
-    count = values[0, ..., 0].numel() * width
-    if values.shape[-1] != width:
-        values[..., 1 : (width + 1) // 2].mul_(2)
-    return values.flatten(1).sum(1) / count
-
-
-def _patches(images: Tensor, patch_factor: int) -> Tensor:
-    """(N, C, H, W) -> (N, patches, C, H / patch_factor, W / patch_factor), patches in reading order."""
-    if patch_factor == 1:
-        return images.unsqueeze(1)
-    split = images.unflatten(2, (patch_factor, -1)).unflatten(4, (patch_factor, -1))
-    return split.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
-
-
 def _partial_distance(fake: Tensor, real: Tensor, ablation: Ablation) -> Tensor:
     """Squared distance of amplitudes alone or of phases alone, on half a spectrum."""
-    spectra = (_transform(images, "dft") for images in (fake, real))
+    spectra = (torch.fft.rfft2(images, norm="ortho") for images in (fake, real))
     if ablation == "no_phase":
         fake_amplitude, real_amplitude = (spectrum.abs() for spectrum in spectra)
         return (fake_amplitude - real_amplitude).square()
     fake_phasor, real_phasor = (
-        spectrum * torch.rsqrt(_squared_magnitude(spectrum) + _PHASE_FLOOR**2) for spectrum in spectra
+        spectrum * torch.rsqrt(squared_magnitude(spectrum) + _PHASE_FLOOR**2) for spectrum in spectra
     )
-    return _squared_magnitude(fake_phasor - real_phasor)
-
-
-def _predefined_weight(matrix: Tensor, difference: Tensor, basis: Basis) -> Tensor:
-    """A predefined spectrum weight matrix in the shape that weighs the spectrum of ``difference``.
-
-    An axis that ``matrix`` has and ``difference`` lacks is averaged away, which is what a mean over their
-    broadcast product comes to. Of a DFT half is stored; since |F(u, v)| = |F(-u, -v)|, the two weights are
-    averaged.
-    """
-    if matrix.is_complex():
-        raise TypeError(f"matrix must be real, got {matrix.dtype}")
-    shape = difference.shape
-    try:
-        fits = matrix.ndim <= 5 and torch.broadcast_shapes(matrix.shape, shape)[-3:] == shape[-3:]
-    except RuntimeError:
-        fits = False
-    if not fits:
-        raise ValueError(f"matrix must broadcast to (N, patches, C, H, W) = {tuple(shape)}, got {tuple(matrix.shape)}")
-    weight = matrix.detach().to(difference.dtype)
-    weight = weight.expand(torch.broadcast_shapes(weight.shape, shape[-2:]))
-    weight = weight.reshape((1,) * (5 - weight.ndim) + weight.shape)
-    extra = [axis for axis in (0, 1) if shape[axis] == 1 != weight.shape[axis]]
-    if extra:
-        weight = weight.mean(extra, keepdim=True)
-    if basis == "dft":
-        opposite = weight.flip(-2, -1).roll((1, 1), (-2, -1))
-        weight = (weight + opposite)[..., : shape[-1] // 2 + 1] / 2
-    return weight
+    return squared_magnitude(fake_phasor - real_phasor)
 
 
 def _check_options(

@@ -1,5 +1,6 @@
 """What all image metrics have in common: names, directions, input checks, sums that are exact over ranks."""
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -86,33 +87,6 @@ class ImageMetric(Metric):
             raise UserError(f"{self.name}: needs at least {self.min_images} {kind}, got {count}; evaluate more{advice}")
 
 
-class PairMetric(ImageMetric):
-    """Mean over images of one number per pair; subclasses give ``per_image``."""
-
-    inputs = "pairs"
-    total: Tensor
-    count: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def per_image(self, fake: Tensor, real: Tensor) -> Tensor:
-        """(N,) float64 values of uint8 (N, C, H, W) pairs."""
-        raise NotImplementedError
-
-    def update(self, fake: Tensor, real: Tensor) -> None:
-        """Add N pairs of uint8 (N, C, H, W) images."""
-        self.total += self.per_image(fake, real).sum()
-        self.count += len(fake)
-
-    def compute(self) -> Tensor:
-        """Mean over all images of all ranks, float64."""
-        self.require(int(self.count))
-        return self.total / self.count
-
-
 class GatheringMetric(ImageMetric):
     """A metric that keeps a row per image and needs the rows of all ranks at once.
 
@@ -145,3 +119,30 @@ class GatheringMetric(ImageMetric):
         for state in self._no_rows:
             setattr(self, state, [self.rows(state)])
         super()._sync_dist(dist_sync_fn, process_group)
+
+
+class PairMetric(GatheringMetric):
+    """Mean over images of one number per pair; subclasses give ``per_image``.
+
+    The numbers are kept and their sum is rounded once, so that it is the same in any order: of batches and of ranks.
+    """
+
+    inputs = "pairs"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_rows("values", torch.empty(0, dtype=torch.float64))
+
+    def per_image(self, fake: Tensor, real: Tensor) -> Tensor:
+        """(N,) float64 values of uint8 (N, C, H, W) pairs."""
+        raise NotImplementedError
+
+    def update(self, fake: Tensor, real: Tensor) -> None:
+        """Add N pairs of uint8 (N, C, H, W) images."""
+        self.append("values", self.per_image(fake, real))
+
+    def compute(self) -> Tensor:
+        """Mean over all images of all ranks, float64."""
+        values = self.rows("values").tolist()
+        self.require(len(values))
+        return torch.tensor(math.fsum(values) / len(values), dtype=torch.float64, device=self.device)

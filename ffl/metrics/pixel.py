@@ -15,7 +15,8 @@ _EXACT_RUN = 256
 
 
 def _mse(fake: Tensor, real: Tensor) -> Tensor:
-    squared = fake.float().sub_(real).square_().flatten(1)
+    difference = torch.maximum(fake, real).sub_(torch.minimum(fake, real))  # in bytes, a quarter of the traffic
+    squared = difference.float().square_().flatten(1)
     size = squared.shape[1]
     if rest := -size % _EXACT_RUN:
         squared = F.pad(squared, (0, rest))
@@ -36,7 +37,7 @@ def mse(fake: Tensor, real: Tensor, crop_border: int = 0) -> Tensor:
     """
     check_pairs("mse", fake, real)
     fake, real = crop(fake, crop_border), crop(real, crop_border)
-    return map_pairs(_mse, fake, real, elements=1 << 18)
+    return map_pairs(_mse, fake, real, elements=1 << 17)
 
 
 def psnr(fake: Tensor, real: Tensor, crop_border: int = 0) -> Tensor:

@@ -35,7 +35,7 @@ def spectrum_distance(real: Tensor, fake: Tensor, first_radius: int = 1) -> Tens
 class SpectrumDistance(GatheringMetric):
     """``spectrum_distance`` of mean profiles, over all radii from 1 to R = min(H, W) // 2.
 
-    Profiles are averaged over the images of a set before the logarithm. All images must have one size.
+    Profiles are averaged over the images of a set before the logarithm. All images must have one size, 2x2 or more.
     """
 
     name = "spectrum_distance"
@@ -57,6 +57,9 @@ class SpectrumDistance(GatheringMetric):
     def update(self, images: Tensor, real: bool) -> None:
         """Add uint8 (N, C, H, W) images to the real or to the generated set."""
         check_images(self.name, images)
+        height, width = images.shape[-2:]
+        if min(height, width) < 2:
+            raise ValueError(f"{self.name} takes images of at least 2x2 pixels, got {width}x{height}")
         power = radial_power(images.float() / 255).double().sum(0)
         if int(self.num_radii) not in (0, len(power)):
             raise ValueError(

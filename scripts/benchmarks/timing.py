@@ -1,0 +1,113 @@
+"""Time and memory, measured so that what is compared is compared fairly.
+
+Everything that is compared runs in one process, in turn, in an order that is reversed from round to round, so that
+neither always meets warm caches, a busy neighbour or a lowered clock. Times are medians; a ratio is the median of the
+ratios within a round, which a machine that slows down between rounds does not change.
+"""
+
+import contextlib
+import json
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+Action = Callable[[], object]
+
+# What is measured at once lasts at least this long: a timer and a function call take a few microseconds.
+SAMPLE_SECONDS = 0.003
+WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of each round, by name."""
+
+    rounds: Mapping[str, list[float]]
+
+    def seconds(self, name: str) -> float:
+        """Median."""
+        return statistics.median(self.rounds[name])
+
+    def ratio(self, name: str, over: str) -> float:
+        """Median over the rounds of the time of ``name`` over that of ``over``."""
+        return statistics.median(a / b for a, b in zip(self.rounds[name], self.rounds[over], strict=True))
+
+
+def alternate(actions: Mapping[str, Action], rounds: int, device: torch.device) -> Times:
+    """Time each action once per round.
+
+    Args:
+        actions: by name.
+        rounds: that count, after ``WARM_UP`` others. Shorter actions than ``SAMPLE_SECONDS`` are repeated within one.
+        device: that is waited for before and after each action.
+    """
+    repeats = dict.fromkeys(actions, 1)
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for number in range(-WARM_UP, rounds):
+        for name in list(actions) if number % 2 else reversed(list(actions)):
+            spent = timed(actions[name], device, repeats[name])
+            if number < 0:
+                repeats[name] = max(repeats[name], math.ceil(SAMPLE_SECONDS / spent))
+            else:
+                seconds[name].append(spent)
+    return Times(seconds)
+
+
+def timed(action: Action, device: torch.device, repeats: int = 1) -> float:
+    """Seconds of one action, the mean over some in a row."""
+    synchronise(device)
+    began = time.perf_counter()
+    for _ in range(repeats):
+        action()
+    synchronise(device)
+    return (time.perf_counter() - began) / repeats
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the GPU, so that a timer measures what was asked of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(action: Action, device: torch.device) -> int:
+    """Bytes of tensors that an action needs at its height, beyond those that were there before it.
+
+    What the action allocated in an earlier call and still holds does not count, so it should start from nothing.
+    """
+    if device.type == "cuda":
+        synchronise(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        action()
+        synchronise(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        action()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    changes = [event for event in events if event["name"] == "[memory]"]
+    held = peak = 0
+    for event in sorted(changes, key=lambda event: event["ts"]):
+        held += event["args"]["Bytes"]
+        peak = max(peak, held)
+    return peak
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let operations of torch use so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
