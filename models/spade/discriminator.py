@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.spade.layers import spectral_instance
+from models.spade.layers import spectral_instance, suitable_layout
 
 
 class ScaleDiscriminator(nn.Module):
@@ -31,7 +31,7 @@ class ScaleDiscriminator(nn.Module):
         """(N, in_channels, H, W) to the output of every layer; the last is the logits (N, 1, h, w)."""
         outputs = []
         for layer in range(self.num_layers + 1):
-            x = getattr(self, f"model{layer}")(x)
+            x = getattr(self, f"model{layer}")(suitable_layout(x, x.shape[1]))
             outputs.append(x)
         return outputs
 
@@ -55,6 +55,7 @@ class MultiscaleDiscriminator(nn.Module):
     def forward(self, x: Tensor) -> list[list[Tensor]]:
         """(N, in_channels, H, W), semantic map and image concatenated, to each scale's layer outputs."""
         outputs = []
+        x = suitable_layout(x, x.shape[1])
         for scale in range(self.num_scales):
             if scale:
                 x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)

@@ -1,5 +1,6 @@
 """Generator of SPADE; keys and shapes of its state dict are those of the official release."""
 
+import itertools
 from typing import Literal
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 
 from ffl.distributed import SyncBatchNorm2d
+from models.spade.layers import suitable_layout
 
 Upsampling = Literal["normal", "more", "most"]
 
@@ -27,14 +29,17 @@ class SpadeNorm(nn.Module):
     def __init__(self, num_features: int, semantic_channels: int, hidden: int) -> None:
         super().__init__()
         self.param_free_norm = SyncBatchNorm2d(num_features, affine=False)
-        self.mlp_shared = nn.Sequential(nn.Conv2d(semantic_channels, hidden, 3, padding=1), nn.ReLU())
+        self.mlp_shared = nn.Sequential(nn.Conv2d(semantic_channels, hidden, 3, padding=1), nn.ReLU(inplace=True))
         self.mlp_gamma = nn.Conv2d(hidden, num_features, 3, padding=1)
         self.mlp_beta = nn.Conv2d(hidden, num_features, 3, padding=1)
 
     def forward(self, x: Tensor, semantics: Tensor) -> Tensor:
-        """(N, num_features, h, w) and (N, semantic_channels, H, W) to (N, num_features, h, w)."""
-        hidden = self.mlp_shared(F.interpolate(semantics, size=x.shape[-2:], mode="nearest"))
-        return self.param_free_norm(x) * (1 + self.mlp_gamma(hidden)) + self.mlp_beta(hidden)
+        """(N, num_features, h, w) and (N, semantic_channels, h, w) to (N, num_features, h, w); new memory."""
+        hidden = self.mlp_shared(semantics)
+        # The 1 in x (1 + γ) + β goes into the bias of γ, and β is added in place: fewer passes over memory.
+        gamma, beta = self.mlp_gamma, self.mlp_beta(hidden)
+        scale = F.conv2d(hidden, gamma.weight, gamma.bias + 1, padding=1)
+        return (self.param_free_norm(x) * scale).add_(beta)
 
 
 class SpadeBlock(nn.Module):
@@ -49,6 +54,7 @@ class SpadeBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, semantic_channels: int, hidden: int) -> None:
         super().__init__()
+        self.in_channels = in_channels
         middle = min(in_channels, out_channels)
         self.learned_shortcut = in_channels != out_channels
         self.conv_0 = spectral_norm(nn.Conv2d(in_channels, middle, 3, padding=1))
@@ -60,10 +66,10 @@ class SpadeBlock(nn.Module):
             self.norm_s = SpadeNorm(in_channels, semantic_channels, hidden)
 
     def forward(self, x: Tensor, semantics: Tensor) -> Tensor:
-        """(N, in_channels, h, w) and the semantic map to (N, out_channels, h, w)."""
+        """(N, in_channels, h, w) and (N, semantic_channels, h, w) to (N, out_channels, h, w)."""
         shortcut = self.conv_s(self.norm_s(x, semantics)) if self.learned_shortcut else x
-        x = self.conv_0(F.leaky_relu(self.norm_0(x, semantics), 0.2))
-        x = self.conv_1(F.leaky_relu(self.norm_1(x, semantics), 0.2))
+        x = self.conv_0(F.leaky_relu_(self.norm_0(x, semantics), 0.2))
+        x = self.conv_1(F.leaky_relu_(self.norm_1(x, semantics), 0.2))
         return shortcut + x
 
 
@@ -93,7 +99,6 @@ class SpadeGenerator(nn.Module):
         self.semantic_channels, self.ngf, self.upsampling, self.hidden = semantic_channels, ngf, upsampling, hidden
         self.first_size = tuple(side >> DOUBLINGS[upsampling] for side in image_size)
         self.latent_dim = latent_dim
-        self.double_in_middle = upsampling != "normal"
         first = 16 * ngf
         if latent_dim is None:
             self.fc: nn.Module = nn.Conv2d(semantic_channels, first, 3, padding=1)
@@ -103,9 +108,11 @@ class SpadeGenerator(nn.Module):
         self.G_middle_0 = SpadeBlock(first, first, semantic_channels, hidden)
         self.G_middle_1 = SpadeBlock(first, first, semantic_channels, hidden)
         widths = [16 * ngf, 8 * ngf, 4 * ngf, 2 * ngf, ngf, *([ngf // 2] if upsampling == "most" else [])]
-        self.finer = [f"up_{i}" for i in range(len(widths) - 1)]
-        for name, before, after in zip(self.finer, widths[:-1], widths[1:], strict=True):
-            self.add_module(name, SpadeBlock(before, after, semantic_channels, hidden))
+        # The blocks in their order, and whether the resolution doubles before each.
+        self.schedule = [("head_0", False), ("G_middle_0", True), ("G_middle_1", upsampling != "normal")]
+        for i, (before, after) in enumerate(itertools.pairwise(widths)):
+            self.add_module(f"up_{i}", SpadeBlock(before, after, semantic_channels, hidden))
+            self.schedule.append((f"up_{i}", True))
         self.conv_img = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def forward(self, semantics: Tensor, z: Tensor | None = None) -> Tensor:
@@ -120,16 +127,21 @@ class SpadeGenerator(nn.Module):
         if (z is None) != (self.latent_dim is None):
             expected = "no z" if self.latent_dim is None else f"z of shape (N, {self.latent_dim})"
             raise ValueError(f"this generator takes {expected}, got {None if z is None else tuple(z.shape)}")
+        level = F.interpolate(semantics, size=self.first_size, mode="nearest")  # the map at the resolution of x
         if z is None:
-            x = self.fc(F.interpolate(semantics, size=self.first_size, mode="nearest"))
+            x = self.fc(level)
         else:
             x = self.fc(z).unflatten(1, (-1, *self.first_size))
-        x = self.head_0(x, semantics)
-        x = self.G_middle_0(double(x), semantics)
-        x = self.G_middle_1(double(x) if self.double_in_middle else x, semantics)
-        for name in self.finer:
-            x = getattr(self, name)(double(x), semantics)
-        return torch.tanh(self.conv_img(F.leaky_relu(x, 0.2)))
+        for name, doubles in self.schedule:
+            block: SpadeBlock = getattr(self, name)
+            x = suitable_layout(x, block.in_channels)
+            if doubles:
+                x = double(x)
+            if level.shape[-2:] != x.shape[-2:]:
+                level = F.interpolate(semantics, size=x.shape[-2:], mode="nearest")
+            level = suitable_layout(level, block.in_channels)
+            x = block(x, level)
+        return torch.tanh(self.conv_img(F.leaky_relu_(x, 0.2)))
 
 
 def double(x: Tensor) -> Tensor:

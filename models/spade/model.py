@@ -16,7 +16,7 @@ from ffl.weights import load_weights
 from models.spade.discriminator import MultiscaleDiscriminator
 from models.spade.encoder import ImageEncoder
 from models.spade.generator import DOUBLINGS, SpadeGenerator, Upsampling
-from models.spade.layers import init_xavier
+from models.spade.layers import init_xavier, suitable_layout
 from models.vae import kl_divergence
 
 VGG_LAYERS = {"relu1_1": 1 / 32, "relu2_1": 1 / 16, "relu3_1": 1 / 8, "relu4_1": 1 / 4, "relu5_1": 1.0}
@@ -183,8 +183,9 @@ class Spade(Model):
 
     def _discriminate(self, batch: Batch, fake: Tensor) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
         """Layer outputs of each scale for generated and for real images, from one pass over both."""
-        pairs = [torch.cat([batch["semantics"], image], 1) for image in (fake, batch["image"])]
-        outputs = self.discriminator(torch.cat(pairs))
+        semantics = batch["semantics"]
+        images = (suitable_layout(image, image.shape[1]) for image in (fake, batch["image"]))
+        outputs = self.discriminator(torch.cat([torch.cat([semantics, image], 1) for image in images]))
         count = len(fake)
         return (
             [[layer[:count] for layer in layers] for layers in outputs],
@@ -205,7 +206,7 @@ class Spade(Model):
         label = batch["label"]
         shape = (label.shape[0], self.label_channels, *label.shape[1:])
         one_hot = torch.zeros(shape, dtype=self.generator.conv_img.weight.dtype, device=label.device)
-        one_hot.scatter_(1, label.unsqueeze(1), 1.0)
+        one_hot = suitable_layout(one_hot, self.label_channels).scatter_(1, label.unsqueeze(1), 1.0)
         if not self.instance_edges:
             return one_hot
         if "instance" not in batch:

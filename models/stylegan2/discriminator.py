@@ -21,7 +21,8 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
     num_images, _, height, width = x.shape
     group = max(size for size in range(1, min(group_size, num_images) + 1) if num_images % size == 0)
     grouped = x.unflatten(0, (group, -1))
-    deviation = (grouped.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
+    variance = (grouped - grouped.mean(0)).square().mean(0)  # var(0) takes ten times as long on a CPU
+    deviation = (variance + 1e-8).sqrt().mean((1, 2, 3))
     return torch.cat([x, deviation.repeat(group)[:, None, None, None].expand(-1, 1, height, width)], 1)
 
 
@@ -42,7 +43,8 @@ class DiscriminatorBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, I, H, W) to (N, O, H / 2, W / 2)."""
-        return (self.conv1(self.conv0(x)) + self.skip(x)) * math.sqrt(0.5)
+        gain = math.sqrt(0.5)
+        return self.conv1(self.conv0(x), gain) + self.skip(x, gain)
 
 
 class Discriminator(nn.Module):

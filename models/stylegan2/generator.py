@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.stylegan2.layers import EqualizedLinear
-from models.stylegan2.ops import bias_act, fir_kernel, modulated_conv2d, upsample2d
+from models.stylegan2.ops import LEAKY_GAIN, bias_act, fir_kernel, modulated_conv2d, upsample2d
 
 BOTTOM = 4  # resolution of the learned constant
 MAPPING_LR_MULTIPLIER = 0.01
@@ -106,9 +106,10 @@ class SynthesisLayer(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         """(N, I, H, W), (N, latent_dim), noise for (N, 1, up H, up W) or None, to (N, O, up H, up W)."""
-        noise = None if noise is None else noise * self.noise_strength
-        x = modulated_conv2d(x, self.weight, self.affine(w), up=self.up, kernel=self.fir, noise=noise)
-        return bias_act(x, self.bias, clamp=self.clamp)
+        # The gain of the activation, which commutes with it, is on all that comes before.
+        noise = None if noise is None else noise * (self.noise_strength * LEAKY_GAIN)
+        x = modulated_conv2d(x, self.weight, self.affine(w), up=self.up, kernel=self.fir, gain=LEAKY_GAIN, noise=noise)
+        return bias_act(x, self.bias * LEAKY_GAIN, gain=1.0, clamp=self.clamp, inplace=True)
 
     def draw_noise(self, num_images: int, noise: Literal["const", "random", "none"]) -> Tensor | None:
         """The layer's fixed noise, fresh noise for each image from torch's global generator, or none."""
@@ -130,8 +131,7 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """(N, I, H, W), (N, latent_dim) to RGB float (N, 3, H, W), at least float32."""
-        styles = self.affine(w) * self.weight_gain
-        y = modulated_conv2d(x, self.weight, styles, demodulate=False)
+        y = modulated_conv2d(x, self.weight, self.affine(w), demodulate=False, gain=self.weight_gain)
         return bias_act(y, self.bias, "linear", clamp=self.clamp).to(w.dtype)
 
 

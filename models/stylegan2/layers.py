@@ -3,10 +3,9 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.stylegan2.ops import Activation, bias_act, conv2d, downsample2d, fir_kernel, upfirdn2d
+from models.stylegan2.ops import LEAKY_GAIN, Activation, bias_act, conv2d, downsample2d, fir_kernel, upfirdn2d
 
 
 class EqualizedLinear(nn.Module):
@@ -32,15 +31,14 @@ class EqualizedLinear(nn.Module):
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
         self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier))
         self.activation: Activation = activation
-        self.weight_gain = lr_multiplier / math.sqrt(in_features)
-        self.bias_gain = lr_multiplier
+        gain = LEAKY_GAIN if activation == "lrelu" else 1.0  # of the activation, which commutes with it
+        self.weight_gain = gain * lr_multiplier / math.sqrt(in_features)
+        self.bias_gain = gain * lr_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, I) to (N, O)."""
-        weight, bias = self.weight * self.weight_gain, self.bias * self.bias_gain
-        if self.activation == "linear":
-            return torch.addmm(bias, x, weight.t())
-        return bias_act(F.linear(x, weight), bias, self.activation)
+        x = torch.addmm(self.bias, x, self.weight.t(), beta=self.bias_gain, alpha=self.weight_gain)
+        return bias_act(x, None, self.activation, gain=1.0, inplace=True)
 
 
 class EqualizedConv2d(nn.Module):
@@ -72,21 +70,25 @@ class EqualizedConv2d(nn.Module):
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.activation: Activation = activation
+        self.activation_gain = LEAKY_GAIN if activation == "lrelu" else 1.0
         self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
         self.down = down
         self.clamp = clamp
         self.register_buffer("fir", fir_kernel(), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, I, H, W) to (N, O, H / down, W / down), in the type of ``x``."""
-        weight = (self.weight * self.weight_gain).to(x.dtype)
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        """(N, I, H, W) to (N, O, H / down, W / down), in the type of ``x``; ``gain`` is a factor on the result."""
+        commuting = self.activation_gain * gain  # it may as well scale the weights, which are fewer
+        weight = (self.weight * (self.weight_gain * commuting)).to(x.dtype)
+        bias = None if self.bias is None else (self.bias * commuting).to(x.dtype)
         padding = self.weight.shape[-1] // 2
         if self.down == 1:
-            x = conv2d(x, weight, padding=padding)
+            x = conv2d(x, weight, bias, padding=padding)
         elif padding == 0:  # what a 1x1 convolution would skip need not be filtered either
-            x = conv2d(downsample2d(x, self.fir), weight)
+            x = conv2d(downsample2d(x, self.fir), weight, bias)
         else:
             taps = self.fir.shape[-1]
             around = (padding + (taps - 1) // 2, padding + (taps - 2) // 2)
-            x = conv2d(upfirdn2d(x, self.fir, padding=around), weight, stride=self.down)
-        return bias_act(x, self.bias, self.activation, clamp=self.clamp)
+            x = conv2d(upfirdn2d(x, self.fir, padding=around), weight, bias, stride=self.down)
+        clamp = None if self.clamp is None else self.clamp * gain
+        return bias_act(x, None, self.activation, gain=1.0, clamp=clamp, inplace=True)

@@ -55,6 +55,8 @@ class StyleGAN2(Model):
     """
 
     tasks = ("synthesis",)
+    own_precision = True
+    second_order = True
     path_length_mean: Tensor
 
     def __init__(
@@ -167,9 +169,9 @@ class StyleGAN2(Model):
         num_ws = self.generator.synthesis.num_ws
         start = torch.randint(1, num_ws, (len(like),), device=like.device)
         mixes = torch.rand(len(like), device=like.device) < self.style_mixing
-        first = self.generator.mapping(z[0])
+        w = self.generator.mapping(z.flatten(0, 1) if self.style_mixing > 0 else z[0])
+        first, second = w[: len(like)], w[-len(like) :]
         self.generator.mapping.track_average(first)
-        second = self.generator.mapping(z[1]) if self.style_mixing > 0 else first
         return mix_styles(first, second, num_ws, torch.where(mixes, start, num_ws))
 
     @torch.no_grad()

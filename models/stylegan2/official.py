@@ -69,8 +69,8 @@ def rosinality_from_state_dict(
         keys = rosinality_generator_keys(num_blocks, num_layers)
         file.check_keys(keys)
         convolutions = ["conv1", *(f"convs.{2 * i + 1}" for i in range(num_blocks - 1))]
-        base, most = file.channel_rule([file.state[f"{name}.conv.weight"].shape[1] for name in convolutions])
-        latent_dim = file.state["style.1.weight"].shape[1]
+        base, most = file.channel_rule([file.shape(f"{name}.conv.weight", (5,))[1] for name in convolutions])
+        latent_dim = file.shape("style.1.weight", (2,))[1]
         known |= {"style_dim": latent_dim, "n_mlp": num_layers, "lr_mlp": MAPPING_LR_MULTIPLIER}
         file.check_options(known, options)
         generator = Generator(4 << (num_blocks - 1), latent_dim, num_layers, base, most)
@@ -81,7 +81,7 @@ def rosinality_from_state_dict(
     keys = rosinality_discriminator_keys(num_blocks)
     file.check_keys(keys)
     inputs = ["final_conv.0", *(f"convs.{i}.conv1.0" for i in range(num_blocks - 1, 0, -1))]
-    base, most = file.channel_rule([file.state[f"{name}.weight"].shape[0] for name in inputs])
+    base, most = file.channel_rule([file.shape(f"{name}.weight")[0] for name in inputs])
     file.check_options(known, options)
     discriminator = Discriminator(4 << (num_blocks - 1), base, most, mbstd_group)
     file.load_renamed(discriminator, keys)
@@ -123,8 +123,8 @@ def nvlabs_from_state_dict(
         num_layers = 1 + file.largest(r"mapping\.fc(\d{1,4})\.")
         keys = nvlabs_generator_keys(sizes, num_layers)
         file.check_keys(keys)
-        base, most = file.channel_rule([file.state[f"synthesis.b{size}.conv1.weight"].shape[0] for size in sizes])
-        latent_dim = file.state["mapping.fc0.weight"].shape[1]
+        base, most = file.channel_rule([file.shape(f"synthesis.b{size}.conv1.weight")[0] for size in sizes])
+        latent_dim = file.shape("mapping.fc0.weight", (2,))[1]
         known |= {"z_dim": latent_dim, "w_dim": latent_dim, "layer_features": latent_dim, "num_layers": num_layers}
         known |= {"lr_multiplier": MAPPING_LR_MULTIPLIER, "use_noise": True, "architecture": "skip"}
         file.check_options(known, options)
@@ -135,7 +135,7 @@ def nvlabs_from_state_dict(
     keys = nvlabs_discriminator_keys(sizes)
     file.check_keys(keys)
     inputs = ["b4.conv", *(f"b{size}.conv0" for size in sizes[1:])]
-    base, most = file.channel_rule([file.state[f"{name}.weight"].shape[0] for name in inputs])
+    base, most = file.channel_rule([file.shape(f"{name}.weight")[0] for name in inputs])
     known |= {"mbstd_num_channels": 1, "architecture": "resnet"}
     file.check_options(known, options)
     discriminator = Discriminator(sizes[-1], base, most, mbstd_group_size, conv_clamp, num_fp16_res)

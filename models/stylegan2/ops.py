@@ -52,37 +52,43 @@ def upfirdn2d(
     padded, taps = min(x.shape[-2:]) * up + sum(padding), kernel.shape[-1]
     if padded < taps:
         raise ValueError(f"upfirdn2d: images {tuple(x.shape)} with padding {padding} are smaller than {taps} taps")
-    return _UpFirDn.apply(x, kernel.detach().to(x.dtype) * gain, up, down, padding, padding)
+    kernel = kernel.detach().to(x.dtype) * gain
+    return _UpFirDn.apply(x, kernel, kernel.flip((0, 1)), up, down, padding, padding)
 
 
 class _UpFirDn(torch.autograd.Function):
-    """``upfirdn2d`` with one padding for rows and one for columns, which the adjoint needs."""
+    """``upfirdn2d`` with one padding for rows and one for columns, which the adjoint needs.
+
+    ``flipped`` is the kernel turned by 180 degrees, that of the adjoint.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: Tensor, up: int, down: int, rows: Padding, columns: Padding) -> Tensor:
-        ctx.save_for_backward(kernel)
+    def forward(
+        ctx: Any, x: Tensor, kernel: Tensor, flipped: Tensor, up: int, down: int, rows: Padding, columns: Padding
+    ) -> Tensor:
+        ctx.save_for_backward(kernel, flipped)
         ctx.geometry = (x.shape[-2:], up, down, (rows, columns))
-        return _filter(x, kernel, up, down, rows, columns)
+        return _filter(x, kernel, flipped, up, down, rows, columns)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,), (kernel,) = gradients, ctx.saved_tensors
+        (gradient,), (kernel, flipped) = gradients, ctx.saved_tensors
         sizes, up, down, paddings = ctx.geometry
         adjoint = [
             (kernel.shape[-1] - 1 - padding[0], size * up - out * down + padding[0] - up + 1)
             for size, out, padding in zip(sizes, gradient.shape[-2:], paddings, strict=True)
         ]
-        return _UpFirDn.apply(gradient, kernel.flip((0, 1)), down, up, *adjoint), None, None, None, None, None
+        return _UpFirDn.apply(gradient, flipped, kernel, down, up, *adjoint), None, None, None, None, None, None
 
 
-def _filter(x: Tensor, kernel: Tensor, up: int, down: int, rows: Padding, columns: Padding) -> Tensor:
+def _filter(x: Tensor, kernel: Tensor, flipped: Tensor, up: int, down: int, rows: Padding, columns: Padding) -> Tensor:
     channels, reach = x.shape[1], kernel.shape[-1] - 1
-    weight = kernel.expand(channels, 1, -1, -1)
     x = x.contiguous(memory_format=torch.channels_last)
     if up == 1:
         x, margin = _pad(x, rows, columns)
         # torch's convolution is a correlation
-        return F.conv2d(x, weight.flip((2, 3)), stride=down, padding=margin, groups=channels)
+        return F.conv2d(x, flipped.expand(channels, 1, -1, -1), stride=down, padding=margin, groups=channels)
+    weight = kernel.expand(channels, 1, -1, -1)
     # A transposed convolution never touches the inserted zeros; it reaches ``reach`` samples beyond the image.
     rows, columns = ((before - reach, after - reach + up - 1) for before, after in (rows, columns))
     if rows == columns == (rows[0], rows[0]) and rows[0] <= 0:
@@ -111,9 +117,11 @@ def downsample2d(x: Tensor, kernel: Tensor) -> Tensor:
     return upfirdn2d(x, kernel, down=2, padding=((taps - 1) // 2, (taps - 2) // 2))
 
 
-def conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, groups: int = 1) -> Tensor:
+def conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0, groups: int = 1
+) -> Tensor:
     """A dense convolution in the layout that suits it: (N, I, H, W), (O, I / groups, k, k) to (N, O, h, w)."""
-    return F.conv2d(_dense_layout(x), weight, stride=stride, padding=padding, groups=groups)
+    return F.conv2d(_dense_layout(x), weight, bias, stride, padding, groups=groups)
 
 
 def _dense_layout(x: Tensor) -> Tensor:
@@ -131,8 +139,12 @@ def bias_act(
     activation: Activation = "lrelu",
     gain: float | None = None,
     clamp: float | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """Add a bias per channel, apply the activation, scale, clamp.
+
+    Both activations commute with a positive gain, so that a caller may put it into what made ``x`` and ``bias`` and
+    pass 1 here. Then nothing but passes in place is left, several times as fast on a CPU as those into new memory.
 
     Args:
         x: float (N, C, ...).
@@ -140,21 +152,70 @@ def bias_act(
         activation: "lrelu" has slope 0.2.
         gain: factor on the activation's output, positive; None is sqrt(2) for "lrelu", 1 for "linear".
         clamp: limit of the result's magnitude; None leaves it free.
+        inplace: whether ``x`` may be overwritten: nothing else needs it, not even the derivative of what made it.
     Returns:
         Same shape and type as ``x``.
     """
     if gain is None:
         gain = LEAKY_GAIN if activation == "lrelu" else 1.0
-    # Both activations commute with a positive factor, so that bias and gain are one pass over memory.
     if bias is not None:
-        shape = (1, -1) + (1,) * (x.dim() - 2)
-        x = torch.add((bias * gain).to(x.dtype).reshape(shape), x, alpha=gain)
-    elif gain != 1:
-        x = x * gain
-    if activation == "lrelu":
-        x = F.leaky_relu(x, LEAKY_SLOPE)
-    # Unlike that of clamp, its derivative is a single pass.
-    return x if clamp is None else F.hardtanh(x, -clamp, clamp)
+        bias = (bias * gain).to(x.dtype).reshape((1, -1) + (1,) * (x.dim() - 2))
+    if gain != 1:
+        x = x * gain if bias is None else torch.add(bias, x, alpha=gain)
+    elif bias is not None:
+        x = x.add_(bias) if inplace else x + bias
+    elif not inplace:
+        x = x.clone()
+    if activation == "linear" and clamp is None:
+        return x
+    return _Activation.apply(x, LEAKY_SLOPE if activation == "lrelu" else 1.0, clamp)
+
+
+class _Activation(torch.autograd.Function):
+    """Leaky ReLU and clamp in place. The derivative needs the result alone and is piecewise constant.
+
+    torch's own in-place functions cannot follow each other, since each keeps its result for the derivative, and their
+    second derivatives add up tensors of zeros.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: float, clamp: float | None) -> Tensor:
+        ctx.mark_dirty(x)
+        if slope != 1:
+            F.leaky_relu_(x, slope)
+        if clamp is not None and ctx.needs_input_grad[0] and x.device.type == "cpu" and not _reaches(x, clamp):
+            clamp = None  # as nearly always; to look costs less than to clamp here and in the derivatives
+        if clamp is not None:
+            x.clamp_(-clamp, clamp)
+        ctx.slope, ctx.clamp = slope, clamp
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return _ActivationGradient.apply(gradients[0], *ctx.saved_tensors, ctx.slope, ctx.clamp), None, None
+
+
+def _reaches(x: Tensor, limit: float) -> bool:
+    return bool(x.amax() >= limit) or bool(x.amin() <= -limit)
+
+
+class _ActivationGradient(torch.autograd.Function):
+    """A gradient times the derivative of ``_Activation`` at the point that gave ``result``: its own adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, result: Tensor, slope: float, clamp: float | None) -> Tensor:
+        ctx.save_for_backward(result)
+        ctx.slope, ctx.clamp = slope, clamp
+        if slope != 1:
+            gradient = torch.ops.aten.leaky_relu_backward(gradient, result, slope, True)
+        if clamp is not None:
+            gradient = torch.ops.aten.hardtanh_backward(gradient, result, -clamp, clamp)
+        return gradient
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return _ActivationGradient.apply(gradients[0], *ctx.saved_tensors, ctx.slope, ctx.clamp), None, None, None
 
 
 def modulated_conv2d(
@@ -165,6 +226,7 @@ def modulated_conv2d(
     up: int = 1,
     demodulate: bool = True,
     kernel: Tensor | None = None,
+    gain: float = 1.0,
     noise: Tensor | None = None,
     grouped: bool | None = None,
 ) -> Tensor:
@@ -172,7 +234,8 @@ def modulated_conv2d(
 
     Two equal ways: with the weights of each image, as one grouped convolution; or with the same weights for
     all, scaling the features before (Eq. 1) and after (Eq. 3). Scaling is faster wherever it was timed, but for
-    a single image whose feature map holds more values than the weights (two CPU cores, float32).
+    1x1 convolutions, which are products of matrices then, and for a single image whose feature map holds more values
+    than the weights (CPU, float32).
 
     Args:
         x: float (N, I, H, W).
@@ -182,6 +245,7 @@ def modulated_conv2d(
         demodulate: scale each output channel to unit expected variance. Needed in float16, where weights and
             styles are first brought near 1, which demodulation undoes.
         kernel: (K, K), where ``up`` is 2.
+        gain: factor on the convolution.
         noise: broadcastable to the output, added to it.
         grouped: choose between the two ways; None chooses the faster.
     Returns:
@@ -193,9 +257,11 @@ def modulated_conv2d(
     scale = None
     if demodulate:
         energy = styles.square() @ weight.square().sum((2, 3)).t()
-        scale = (energy + DEMODULATION_EPS).rsqrt().to(x.dtype)
+        scale = ((energy + DEMODULATION_EPS).rsqrt() * gain).to(x.dtype)
+    else:
+        weight = weight * gain
     if grouped is None:
-        grouped = x.shape[0] == 1 and x.numel() > weight.numel()
+        grouped = weight.shape[-1] == 1 or (x.shape[0] == 1 and x.numel() > weight.numel())
     if grouped:
         y = _grouped(x, weight, styles, scale, up)
         scale = None
@@ -204,9 +270,10 @@ def modulated_conv2d(
     if up > 1:
         assert kernel is not None
         y = upfirdn2d(y, kernel, padding=_after_transposed(weight, kernel), gain=up**2)
-    if scale is not None:
+    if scale is not None:  # not addcmul, whose derivative takes a pass over memory more
         scale = scale[:, :, None, None]
-        return y * scale if noise is None else torch.addcmul(noise.to(x.dtype), y, scale)
+        y = y * scale if torch.is_grad_enabled() else y.mul_(scale)
+        return y if noise is None else y.add_(noise.to(x.dtype))
     return y if noise is None else y + noise.to(x.dtype)
 
 
@@ -218,6 +285,10 @@ def _grouped(x: Tensor, weight: Tensor, styles: Tensor, scale: Tensor | None, up
         weights = weights * scale[:, :, None, None, None]
     if num_images == 1:
         return _convolve(x, weights[0].to(x.dtype), up)
+    if weight.shape[-1] == 1 and up == 1:
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # a view where channels are last
+        y = torch.bmm(pixels, weights.flatten(2).transpose(1, 2).to(x.dtype))
+        return y.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
     folded = x.reshape(1, -1, *x.shape[2:])
     y = _convolve(folded, weights.flatten(0, 1).to(x.dtype), up, groups=num_images)
     return y.reshape(num_images, num_out, *y.shape[2:])
