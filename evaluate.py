@@ -1,6 +1,6 @@
 """Measure a finished run or two folders of images: python evaluate.py run=DIR | real=DIR fake=DIR, see --help."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets import ImageDataset, build_dataset
+from datasets import DATASETS, ImageDataset, build_dataset
+from ffl import distributed
 from ffl.errors import UserError
 from ffl.evaluation import (
     TASK_METRICS,
@@ -22,21 +23,23 @@ from ffl.evaluation import (
     table,
     write_metrics,
 )
-from ffl.files import file_sha256
+from ffl.files import failed_writes, file_sha256
 from ffl.images import Protocol, from_uint8, to_uint8
 from ffl.metrics import METRICS
 from ffl.metrics.segmentation import LabelSetName
 from ffl.model import Model, Task
 from ffl.objective import Objective
 from ffl.provenance import content_hash
+from ffl.ranges import Count
 from ffl.record import Record
-from ffl.training.checkpoint import load_checkpoint, load_model_state
-from ffl.training.config import check_section
+from ffl.training.checkpoint import load_model_state, load_newest
+from ffl.training.config import Accelerator, Seed, check_section
 from ffl.training.logger import save_png
+from ffl.training.precision import allow_tf32
 from ffl.training.program import Config, run_program
 from ffl.training.run_directory import RunDirectory
 from ffl.training.trainer import choose_device, to_device
-from models import build_model
+from models import MODELS, build_model
 
 
 def check_program(
@@ -49,13 +52,13 @@ def check_program(
     split: Literal["train", "val", "test"] = "test",
     checkpoint: Literal["last", "best"] = "last",
     protocol: Protocol = "paper",
-    num_images: int | None = None,
-    batch_size: int = 100,
-    seed: int = 0,
+    num_images: Count | None = None,
+    batch_size: Count = 100,
+    seed: Seed = 0,
     dataset_options: dict[str, Any] | None = None,
     data_root: str | None = None,
     cache_dir: str = "outputs/cache",
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    accelerator: Accelerator = "auto",
     save_images: bool = False,
     verify_weights: bool = True,
 ) -> None:
@@ -64,9 +67,6 @@ def check_program(
         raise UserError("give run=DIR (a run directory), or real=DIR fake=DIR (two folders of images)")
     if run is not None and not Path(run).is_dir():
         raise UserError(f"run={run}: no such directory; train.py prints the one it made")
-    for key, value in (("batch_size", batch_size), ("num_images", num_images)):
-        if value is not None and value < 1:
-            raise UserError(f"{key}={value}: must be at least 1")
     check_metrics(metrics or [])
 
 
@@ -85,41 +85,53 @@ def evaluate(config: Config) -> list[Record]:
         One record per metric.
     """
     check(config)
-    records, path = evaluate_folders(config) if config["run"] is None else evaluate_run(config)
-    write_metrics(path, records)
-    print(table(records))
-    print(f"\nwritten to {path}")
+    device = choose_device(config["accelerator"])
+    distributed.start(device)
+    allow_tf32(False)
+    with distributed.lost_processes("Start the command again"):
+        measured = evaluate_folders if config["run"] is None else evaluate_run
+        records, path = measured(config, device)
+        if distributed.rank() == 0:
+            with failed_writes(path, "make room, or set out=DIR"):
+                write_metrics(path, records)
+            print(f"{table(records)}\n\nwritten to {path}")
     return records
 
 
-def evaluate_folders(config: Config) -> tuple[list[Record], Path]:
+def evaluate_folders(config: Config, device: torch.device) -> tuple[list[Record], Path]:
     """Records of ``real=DIR fake=DIR``, and where they go."""
-    files = paired_files(Path(config["real"]), Path(config["fake"]))[: config["num_images"]]
+    names = config["metrics"] if config["metrics"] is not None else TASK_METRICS["reconstruction"]
+    if of_labels := [name for name in names if METRICS[name].inputs == "labels"]:
+        raise UserError(f"{of_labels[0]}: compares with label maps, which folders of images have not; use run=DIR")
+    files = paired_files(Path(config["real"]), Path(config["fake"]))
+    if config["num_images"] is not None and config["num_images"] > len(files):
+        raise UserError(f"num_images={config['num_images']}: the folders hold {len(files)} pairs")
+    files = files[: config["num_images"]]
     records = measure(
-        config["metrics"] or TASK_METRICS["reconstruction"],
+        names,
         read_pairs(files, config["batch_size"]),
         len(files),
         protocol={"reference": config["real"], "quantisation": "8-bit files, as they are"},
         provenance={"fake": config["fake"]},
-        device=choose_device(config["device"]),
+        device=device,
         verify_weights=config["verify_weights"],
     )
     return records, Path(config["out"] or config["fake"]) / "metrics.json"
 
 
-def evaluate_run(config: Config) -> tuple[list[Record], Path]:
+def evaluate_run(config: Config, device: torch.device) -> tuple[list[Record], Path]:
     """Records of ``run=DIR``, and where they go."""
     run = RunDirectory.open(Path(config["run"]))
-    run_config = run.config()
-    device = choose_device(config["device"])
+    run_config = stored_config(run)
     dataset = build_dataset(
         split=config["split"],
         data_root=Path(config["data_root"] or run_config["data_root"]),
         cache_dir=Path(config["cache_dir"]),
         **{**run_config["dataset"], **(config["dataset_options"] or {})},
     )
-    weights = run.last if config["checkpoint"] == "last" else run.best
-    model, step = load_model(run_config, dataset.image_size, weights)
+    choices = [run.last, run.previous] if config["checkpoint"] == "last" else [run.best]
+    weights, state = load_newest(choices, whole=False)
+    model = restored_model(run_config, dataset.image_size, weights, state)
     task = config["task"] or model.tasks[0]
     if task not in model.tasks:
         raise UserError(f"task={task}: {run_config['model']['name']} does {' and '.join(model.tasks)}")
@@ -140,6 +152,11 @@ def evaluate_run(config: Config) -> tuple[list[Record], Path]:
     ]:
         known = " and ".join(get_args(LabelSetName))
         raise UserError(f"{unknown[0]}: there is no segmentation network for {dataset.name}, only for {known}")
+    real_ones = has_photographs(dataset)
+    if not real_ones and (comparing := [name for name in names if METRICS[name].inputs in ("pairs", "sets")]):
+        raise UserError(
+            f"{comparing[0]}: compares with real images, and the data set gives none; leave it out of metrics"
+        )
     records = measure(
         names,
         saved(batches, out / f"{task}_images" if config["save_images"] else None),
@@ -157,15 +174,15 @@ def evaluate_run(config: Config) -> tuple[list[Record], Path]:
         provenance={
             "run": run.path.name,
             "seed": run_config["seed"],
-            "step": step,
-            "checkpoint": config["checkpoint"],
+            "step": state["step"],
+            "checkpoint": weights.stem,
             "checkpoint_sha256": file_sha256(weights),
             "config_sha256": content_hash(run_config),
         },
         device=device,
         verify_weights=config["verify_weights"],
         options=metric_options(dataset.name),
-        reference=Reference(real, Path(config["cache_dir"]) / "statistics") if has_photographs(dataset) else None,
+        reference=Reference(real, Path(config["cache_dir"]) / "statistics") if real_ones else None,
     )
     name = "metrics.json" if task == model.tasks[0] else f"metrics_{task}.json"
     return records, out / name
@@ -194,15 +211,47 @@ def has_photographs(dataset: ImageDataset) -> bool:
     return "image" in dataset.batch(np.arange(1), None)
 
 
+def stored_config(run: RunDirectory) -> Config:
+    """The configuration of a run, whose model and data set are checked like those of a command line.
+
+    Raises:
+        UserError: if it is not what a program of ours wrote; nothing in it is ever executed.
+    """
+    config, path = run.config(), run.path / "config.yaml"
+    registries: dict[str, Mapping[str, Any]] = {"model": MODELS, "dataset": DATASETS}
+    provided = {"model": {"image_size", "objective"}, "dataset": {"split", "data_root", "cache_dir"}}
+    try:
+        check_section("", {key: config.get(key) for key in ("seed", "data_root")}, _stored_keys, provided=set())
+        for section, registry in registries.items():
+            chosen = config.get(section)
+            name = str(chosen.get("name")) if isinstance(chosen, dict) else ""
+            if not isinstance(chosen, dict) or name not in registry:
+                raise UserError(f"{section}.name={name}: expected one of {', '.join(sorted(registry))}")
+            options = {key: value for key, value in chosen.items() if key != "name"}
+            check_section(section, options, registry[name], provided=provided[section])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return config
+
+
+def _stored_keys(seed: Seed, data_root: str) -> None:
+    """Keys besides the sections that an evaluation reads from a run's configuration, with their types."""
+
+
 def load_model(run_config: Config, image_size: tuple[int, int], path: Path) -> tuple[Model, int | None]:
-    """The model of a run with the weights of a checkpoint, and the step they are from, None for imported ones.
+    """The model of a run with the weights of a checkpoint, and the step they are from, None for imported ones."""
+    path, state = load_newest([path], whole=False)
+    return restored_model(run_config, image_size, path, state), state["step"]
+
+
+def restored_model(run_config: Config, image_size: tuple[int, int], path: Path, state: dict[str, Any]) -> Model:
+    """The model of a run with the weights of ``state``, which was read from ``path``.
 
     The objective is left empty: evaluation needs no losses, nor the pretrained weights of perceptual ones.
     """
     model = build_model(**run_config["model"], image_size=image_size, objective=Objective())
-    state = load_checkpoint(path, whole=False)
     load_model_state(model, state["model"], path, state.get("networks"))
-    return model, state["step"]
+    return model
 
 
 @dataclass(frozen=True)
@@ -216,47 +265,72 @@ class RealImages:
 
     def __iter__(self) -> Iterator[Tensor]:
         for first in range(0, self.count, self.batch_size):
-            indices = np.arange(first, min(first + self.batch_size, self.count))
-            image = self.dataset.batch(indices, None)["image"]
-            assert isinstance(image, Tensor)
-            yield to_uint8(from_uint8(image), self.protocol)
+            yield self.batch(first)
+
+    def batch(self, first: int) -> Tensor:
+        """uint8 (N, 3, H, W) from the ``first`` on; empty beyond the last."""
+        indices = np.arange(first, max(first, min(first + self.batch_size, self.count)))
+        image = self.dataset.batch(indices, None)["image"]
+        assert isinstance(image, Tensor)
+        return to_uint8(from_uint8(image), self.protocol)
 
 
 def paired_images(model: Model, task: Task, real: RealImages, seed: int) -> Iterator[tuple[list[str], Images]]:
-    """Names, and each real image with what the model makes from the same item, both quantised alike."""
+    """Names, and each real image with what the model makes from the same item, both quantised alike.
+
+    Of several processes each gives its share of the batches.
+    """
     device = next(model.parameters()).device
-    for first in range(0, real.count, real.batch_size):
+    for first in distributed.share(range(0, real.count, real.batch_size)):
         indices = np.arange(first, min(first + real.batch_size, real.count))
         batch = to_device(real.dataset.batch(indices, None), device)
-        fake = to_uint8(model.generate(batch, task, seed), real.protocol)
+        fake = quantised(model.generate(batch, task, seed), real.protocol)
         image = to_uint8(batch["image"], real.protocol) if "image" in batch else fake[:0]
-        yield [real.dataset.names[index] for index in indices], Images(image, fake, batch.get("label"))
+        images = Images(image, fake, batch.get("label"), torch.from_numpy(indices))
+        yield [real.dataset.names[index] for index in indices], images
 
 
 def synthetic_images(model: Model, num_images: int, real: RealImages, seed: int) -> Iterator[tuple[list[str], Images]]:
-    """Numbers for names, and batches from the prior beside real ones; the shorter set ends in empty batches."""
+    """Numbers for names, and batches from the prior beside real ones; the shorter set ends in empty batches.
+
+    Of several processes each gives its share of the batches.
+    """
     device = next(model.parameters()).device
-    reals = iter(real)
     height, width = real.dataset.image_size
     nothing = torch.empty(0, 3, height, width, dtype=torch.uint8)
-    for first in range(0, max(num_images, real.count), real.batch_size):
+    for first in distributed.share(range(0, max(num_images, real.count), real.batch_size)):
         index = torch.arange(first, max(first, min(first + real.batch_size, num_images)), device=device)
-        fake = to_uint8(model.generate({"index": index}, "synthesis", seed), real.protocol) if len(index) else nothing
-        yield [f"{number:06d}" for number in index.tolist()], Images(next(reals, nothing), fake)
+        fake = quantised(model.generate({"index": index}, "synthesis", seed), real.protocol) if len(index) else nothing
+        yield [f"{number:06d}" for number in index.tolist()], Images(real.batch(first), fake, positions=index.cpu())
+
+
+def quantised(images: Tensor, protocol: Protocol) -> Tensor:
+    """Generated images as metrics see them.
+
+    Raises:
+        UserError: if the model makes NaN or infinities.
+    """
+    if not images.isfinite().all():
+        raise UserError("the model's images hold NaN or infinities: its weights have diverged; take another checkpoint")
+    return to_uint8(images, protocol)
 
 
 def saved(batches: Iterator[tuple[list[str], Images]], folder: Path | None) -> Iterator[Images]:
     """The images of ``batches``; generated ones are written to ``folder`` on the way, where there is one."""
     for names, images in batches:
         if folder is not None:
-            for name, image in zip(names, images.fake, strict=True):
-                save_png(folder / f"{name}.png", image)
+            with failed_writes(folder, "make room, or set out=DIR"):
+                for name, image in zip(names, images.fake, strict=True):
+                    save_png(folder / f"{name}.png", image)
         yield images
 
 
 def task(config: Config, overrides: list[str]) -> None:
     """One job of the command line."""
-    evaluate(config)
+    try:
+        evaluate(config)
+    finally:
+        distributed.stop()
 
 
 if __name__ == "__main__":

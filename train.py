@@ -1,5 +1,6 @@
 """Train a model with or without the focal frequency loss: python train.py [key=value ...], see --help."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from datasets import DATASETS, NoSplit, build_dataset
 from ffl import distributed
 from ffl.errors import UserError
 from ffl.objective import Objective
-from ffl.training.config import TrainerConfig, check_section
+from ffl.training.config import Seed, TrainerConfig, check_section, section_defaults
 from ffl.training.loader import Loader
 from ffl.training.program import Config, run_program
 from ffl.training.randomness import seed_weights
@@ -19,7 +20,7 @@ SECTIONS = {"model", "dataset", "loss", "trainer", "recipe"}
 
 
 def check_program(
-    seed: int,
+    seed: Seed,
     data_root: str,
     cache_dir: str,
     output_root: str,
@@ -27,8 +28,10 @@ def check_program(
     resume: str | None = None,
 ) -> None:
     """The top-level keys of configs/train.yaml, with their types."""
-    if seed < 0:
-        raise UserError(f"seed={seed}: must not be negative")
+    if name is not None and (not re.fullmatch(r"[\w.+-]{1,120}", str(name)) or str(name) in (".", "..")):
+        raise UserError(
+            f"name={name}: must be the name of one directory: letters, digits and ._+-, 120 characters at most"
+        )
 
 
 def check(config: Config) -> None:
@@ -53,7 +56,8 @@ def check(config: Config) -> None:
     _check_inputs(config)
     check_section("loss", config["loss"], Objective, provided=set())
     check_section("trainer", config["trainer"], TrainerConfig, provided=set())
-    TrainerConfig(**config["trainer"])
+    _check_switches(config["model"]["name"], TrainerConfig(**config["trainer"]))
+    _check_losses(config)
 
 
 def _check_inputs(config: Config) -> None:
@@ -75,6 +79,39 @@ def _check_inputs(config: Config) -> None:
         )
 
 
+def _check_switches(model: str, trainer: TrainerConfig) -> None:
+    """Refuse what the trainer could do and the model cannot."""
+    if trainer.precision != "fp32" and MODELS[model].own_precision:
+        raise UserError(
+            f"trainer.precision={trainer.precision}: {model} has its own, model.num_low_precision; "
+            "set trainer.precision=fp32"
+        )
+    if trainer.compile and MODELS[model].second_order:
+        raise UserError(
+            f"trainer.compile=true: the losses of {model} hold gradients, which compiled networks cannot be "
+            "differentiated for; set trainer.compile=false"
+        )
+
+
+def _check_losses(config: Config) -> None:
+    """Refuse a model all of whose losses are off."""
+    weights = [key for key in config["model"] if key.endswith("_weight")]
+    on = any(config["model"][key] for key in weights)
+    if weights and not on and not any(config["loss"][key] for key in ("ffl", "perceptual", "spectral_regularization")):
+        raise UserError(f"model.{weights[0]}=0: every loss is off; give one of them a weight, or set loss.ffl=true")
+
+
+def defaults(config: Config) -> dict[str, Any]:
+    """What a key stands for that the config of an older run lacks, by ``section.key``."""
+    built = {
+        "model": MODELS[config["model"]["name"]],
+        "dataset": DATASETS[config["dataset"]["name"]],
+        "loss": Objective,
+        "trainer": TrainerConfig,
+    }
+    return {key: value for section, target in built.items() for key, value in section_defaults(section, target).items()}
+
+
 PROVIDED = {"split", "data_root", "cache_dir"}  # arguments of a data set that the program supplies
 
 
@@ -89,8 +126,13 @@ def train(config: Config, overrides: list[str]) -> RunDirectory:
     """
     check(config)
     trainer_config = TrainerConfig(**config["trainer"])
-    distributed.start(choose_device(trainer_config.device))
-    run = distributed.on_main(lambda: find_run(config, overrides))
+    distributed.start(choose_device(trainer_config.accelerator))
+    with distributed.lost_processes("The same command with resume=auto continues"):
+        return _train(config, overrides, trainer_config)
+
+
+def _train(config: Config, overrides: list[str], trainer_config: TrainerConfig) -> RunDirectory:
+    run = distributed.on_main(lambda: find_run(config, overrides, defaults(config)))
     objective = Objective(**config["loss"])  # before the seed: whether a loss is on must not change the initial weights
     folders: dict[str, Any] = {"data_root": Path(config["data_root"]), "cache_dir": Path(config["cache_dir"])}
     dataset = build_dataset(split="train", **folders, **config["dataset"])
@@ -103,21 +145,25 @@ def train(config: Config, overrides: list[str]) -> RunDirectory:
     loader = Loader(
         dataset, trainer_config.batch_size, config["seed"], num_shards, list(range(rank, num_shards, world_size))
     )
+    objective.check_image_size(*dataset.image_size)
     seed_weights(config["seed"])
     model = build_model(**config["model"], image_size=dataset.image_size, objective=objective)
     trainer = Trainer(model, loader, validation, trainer_config, config["seed"])
     if run is None:
         root, name = Path(config["output_root"]), run_name(config, overrides)
         run = distributed.on_main(lambda: RunDirectory.create(root, name, config))
-    if rank == 0:
-        run.lock()
-    trainer.resume(run)
-    if trainer.start >= trainer.total_steps:
-        say(f"{run.path} is finished already ({trainer.start} steps)")
-    else:
-        if trainer.start:
-            say(f"resuming {run.path} at step {trainer.start} of {trainer.total_steps}")
-        say(summary(run, trainer.fit(run)))
+    distributed.on_main(run.lock)
+    try:
+        trainer.resume(run)
+        if trainer.start >= trainer.total_steps:
+            say(f"{run.path} is finished already ({trainer.start} steps)")
+        else:
+            if trainer.start:
+                say(f"resuming {run.path} at step {trainer.start} of {trainer.total_steps}")
+            say(summary(run, trainer.fit(run)))
+    finally:
+        if rank == 0:
+            run.unlock()
     say(f"evaluate with       python evaluate.py run={run.path}")
     return run
 

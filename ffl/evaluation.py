@@ -1,7 +1,12 @@
-"""Runs metrics over pairs of real and generated images and turns them into records, a table and metrics.json."""
+"""Runs metrics over pairs of real and generated images and turns them into records, a table and metrics.json.
+
+Several processes deal the batches out among them, whole ones, so that each image is measured in the same company as by
+one process; metrics add up what all have seen.
+"""
 
 import json
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -14,6 +19,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from ffl import distributed
+from ffl.decoding import decode_rgb
 from ffl.errors import UserError
 from ffl.files import write_text
 from ffl.metrics import FID, METRICS, ImageMetric, build_metric
@@ -41,11 +48,13 @@ class Images:
         real: uint8 (N, 3, H, W); N = 0 where there are none.
         fake: uint8 (M, 3, H, W); for metrics of pairs M = N and the two belong together.
         label: int64 (M, H, W) ids as in the data set's files, what ``fake`` was made from; None where there is none.
+        positions: int64 (M,), the place of each generated image among all; None for order of arrival.
     """
 
     real: Tensor
     fake: Tensor
     label: Tensor | None = None
+    positions: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -62,10 +71,12 @@ class Reference:
 
 
 def check_metrics(names: list[str]) -> None:
-    """Raise UserError for a metric that does not exist."""
+    """Raise UserError for a metric that does not exist, or is named twice."""
     for name in names:
         if name not in METRICS:
             raise UserError(f"metrics: unknown metric {name}; expected some of {', '.join(METRICS)}")
+        if names.count(name) > 1:
+            raise UserError(f"metrics: {name} is named {names.count(name)} times; name it once")
 
 
 def measure(
@@ -83,7 +94,7 @@ def measure(
 
     Args:
         names: metrics, in the order of the result.
-        batches: real and generated images.
+        batches: real and generated images, those that this process is to see.
         num_images: generated images in all, for the progress bar and the check against each metric's minimum.
         protocol: what all values have in common; each metric adds its own part.
         provenance: of the generated images.
@@ -111,15 +122,19 @@ def measure(
     referenced: set[str] = set()
     for name, metric in metrics.items():
         if isinstance(metric, FID) and reference is not None:
-            cache = ReferenceCache(reference.cache)
-            metric.set_reference(cache.statistics(reference.batches, metric.extractor, metric.feature))
+            if distributed.rank() == 0:  # what ranks hold adds up
+                cache = ReferenceCache(reference.cache)
+                metric.set_reference(cache.statistics(reference.batches, metric.extractor, metric.feature))
             referenced.add(name)
-    with tqdm(total=num_images, desc="evaluating", unit="image", dynamic_ncols=True) as bar:
+    total, others = -(-num_images // distributed.world_size()), distributed.rank() != 0
+    with tqdm(total=total, desc="evaluating", unit="image", dynamic_ncols=True, disable=others) as bar:
         for images in batches:
             for name, metric in metrics.items():
                 update(metric, images, with_real=name not in referenced)
             bar.update(len(images.fake))
-    values = {name: float(metric.compute()) for name, metric in metrics.items()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The ``compute`` method of metric")  # of a process that got no batch
+        values = {name: float(metric.compute()) for name, metric in metrics.items()}
     seconds = round(time.perf_counter() - began, 2)
     return [
         Record(
@@ -146,25 +161,26 @@ def update(metric: ImageMetric, images: Images, with_real: bool = True) -> None:
         images: the batch.
         with_real: False for a metric of sets that knows the real one already.
     Raises:
-        UserError: if the metric needs label maps and there are none.
+        UserError: if the metric cannot take these images, or needs label maps and there are none.
     """
     real, fake = images.real.to(metric.device), images.fake.to(metric.device)
-    if metric.inputs in ("pairs", "sets") and with_real and not len(real) and not metric.update_called:
-        raise UserError(f"{metric.name}: compares with real images, and the data set gives none")
-    if metric.inputs == "pairs":
-        metric.update(fake, real)
-    elif metric.inputs == "sets":
-        if with_real and len(real):
-            metric.update(real, real=True)
-        if len(fake):
-            metric.update(fake, real=False)
-    elif metric.inputs == "fakes":
-        if len(fake):
-            metric.update(fake)
-    elif images.label is None:
-        raise UserError(f"{metric.name}: compares with label maps, and these images have none")
-    else:
-        metric.update(fake, images.label.to(metric.device))
+    try:
+        if metric.inputs == "pairs":
+            metric.update(fake, real)
+        elif metric.inputs == "sets":
+            if with_real and len(real):
+                metric.update(real, real=True)
+            if len(fake):
+                metric.update(fake, real=False)
+        elif metric.inputs == "fakes":
+            if len(fake):
+                metric.update(fake, images.positions)
+        elif images.label is None:
+            raise UserError(f"{metric.name}: compares with label maps, and these images have none")
+        else:
+            metric.update(fake, images.label.to(metric.device))
+    except ValueError as error:
+        raise UserError(f"{metric.name}: {error}; leave it out of metrics=[...]") from None
 
 
 def table(records: list[Record]) -> str:
@@ -204,40 +220,69 @@ def paired_files(real: Path, fake: Path) -> list[tuple[Path, Path]]:
 
 def _images_by_name(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of images")
+        raise UserError(f"{folder}: no such folder of images; give one with real=DIR fake=DIR")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
+            if not path.is_file():
+                raise UserError(f"{path}: a broken link, a pipe or a device; remove it, or put an image there")
             name = path.relative_to(folder).with_suffix("").as_posix()
             if name in found:
                 raise UserError(f"{folder}: {found[name].name} and {path.name} have the same name; keep one of them")
             found[name] = path
     if not found:
-        raise UserError(f"{folder}: no images in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise UserError(f"{folder}: no images in it; put some there ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return found
 
 
 def read_pairs(files: list[tuple[Path, Path]], batch_size: int) -> Iterator[Images]:
-    """Batches of (real, fake) uint8 (N, 3, H, W); neighbours of equal size share a batch."""
-    reals: list[Tensor] = []
-    fakes: list[Tensor] = []
-    for real_file, fake_file in files:
-        real, fake = _read_image(real_file), _read_image(fake_file)
-        if real.shape != fake.shape:
-            sizes = f"{real.shape[2]}x{real.shape[1]} and {fake.shape[2]}x{fake.shape[1]}"
-            raise UserError(f"{real_file} and {fake_file} differ in size ({sizes}); resize one of them")
-        if reals and (len(reals) == batch_size or real.shape != reals[0].shape):
-            yield Images(torch.stack(reals), torch.stack(fakes))
-            reals, fakes = [], []
-        reals.append(real)
-        fakes.append(fake)
-    if reals:
-        yield Images(torch.stack(reals), torch.stack(fakes))
+    """Batches of (real, fake) uint8 (N, 3, H, W), this process's share; neighbours of equal size share a batch."""
+    for positions in distributed.share(_neighbours(files, batch_size)):
+        pairs = [_read_pair(*files[position]) for position in positions]
+        real, fake = (torch.stack(images) for images in zip(*pairs, strict=True))
+        yield Images(real, fake, positions=torch.tensor(positions))
+
+
+def _neighbours(files: list[tuple[Path, Path]], batch_size: int) -> list[list[int]]:
+    """Positions of the files of each batch, from the sizes of the real images."""
+    batches: list[list[int]] = []
+    before: tuple[int, int] | None = None
+    for position, (real, _) in enumerate(files):
+        size = _image_size(real)
+        if size != before or len(batches[-1]) == batch_size:
+            batches.append([])
+        batches[-1].append(position)
+        before = size
+    return batches
+
+
+def _image_size(path: Path) -> tuple[int, int]:
+    """Width and height as the file says."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return image.size
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _read_pair(real_file: Path, fake_file: Path) -> tuple[Tensor, Tensor]:
+    real, fake = _read_image(real_file), _read_image(fake_file)
+    if real.shape != fake.shape:
+        sizes = f"{real.shape[2]}x{real.shape[1]} and {fake.shape[2]}x{fake.shape[1]}"
+        raise UserError(f"{real_file} and {fake_file} differ in size ({sizes}); resize one of them")
+    return real, fake
 
 
 def _read_image(path: Path) -> Tensor:
+    """uint8 (3, H, W), decoded as for training."""
     try:
-        with Image.open(path) as image:
-            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable image ({error})") from None
+        return torch.from_numpy(np.array(decode_rgb(path.read_bytes()))).permute(2, 0, 1).contiguous()
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = "not an image that Pillow can read" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+    return UserError(f"{path}: not a readable image ({reason}); replace or remove it")

@@ -58,10 +58,14 @@ class Model(nn.Module, ABC):
     Attributes:
         tasks: what ``generate`` can do, the first is what evaluation does unless told otherwise.
         inputs: keys of the batch that training needs.
+        own_precision: it runs layers in float16 by itself, so that ``trainer.precision`` has to stay fp32.
+        second_order: its losses hold gradients, which compiled networks cannot be differentiated for.
     """
 
     tasks: ClassVar[tuple[Task, ...]]
     inputs: ClassVar[frozenset[str]] = frozenset({"image"})
+    own_precision: ClassVar[bool] = False
+    second_order: ClassVar[bool] = False
 
     @abstractmethod
     def phases(self) -> list[Phase]:

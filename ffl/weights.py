@@ -6,7 +6,6 @@ Files are looked up in ``$FFL_WEIGHTS`` (default ``weights/``). Nothing is downl
 
 import hashlib
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ffl.errors import UserError
 from ffl.files import file_sha256
+from ffl.tensor_files import UnreadableTensors, read_tensors
 
 _CSAIL = "http://sceneparsing.csail.mit.edu/model/pytorch/ade20k-resnet101-upernet"
 
@@ -149,14 +149,26 @@ def load_weights(name: str, verify: bool = True) -> dict[str, Tensor]:
         UserError: if it is another file (see ``find_weights``) or cannot be read as a state dict.
     """
     path = find_weights(name, verify)
-    fix = f"delete it and run: python scripts/download_weights.py {name}"
+    return read_weights(path, fix=f"delete it and run: python scripts/download_weights.py {name}")
+
+
+def read_weights(path: Path, fix: str, origin: str | None = None) -> dict[str, Tensor]:
+    """The state dict in a file, on the CPU, loaded without executing code from it.
+
+    Args:
+        path: of the file.
+        fix: what to do where it is no such file, for the message.
+        origin: names the file in the message where ``path`` is a temporary copy.
+    Raises:
+        UserError: if it cannot be read as a state dict.
+    """
+    shown = origin or str(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{path}: not a readable weight file ({reason}); {fix}") from error
+        state = read_tensors(path)
+    except (UnreadableTensors, OSError) as error:
+        raise UserError(f"{shown}: not a readable weight file ({error}); {fix}") from None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path}: holds {type(state).__name__}, expected a state dict of tensors; {fix}")
+        raise UserError(f"{shown}: holds {type(state).__name__}, expected a state dict of tensors; {fix}")
     return dict(state)
 
 

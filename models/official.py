@@ -7,14 +7,14 @@ it.
 
 import argparse
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from ffl.errors import UserError
+from ffl.tensor_files import UnreadableTensors, read_tensors
 from models.ae import MLP
 from models.pix2pix import Norm, PatchDiscriminator, PixelDiscriminator, UNetGenerator
 from models.spade import ImageEncoder, MultiscaleDiscriminator, SpadeGenerator
@@ -73,13 +73,13 @@ def read_state_dict(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the path of an official checkpoint")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # an unpickler raises anything on bytes that are not a pickle
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{path}: cannot be read as a file of tensors ({reason}); download it again") from None
+        content = read_tensors(path, known=[argparse.Namespace])
+    except (UnreadableTensors, OSError) as error:
+        raise UserError(f"{path}: cannot be read as a file of tensors ({error}); download it again") from None
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__}, expected a state dict of tensors")
+    if strange := [key for key in content if not isinstance(key, str)]:
+        raise UserError(f"{path}: has a key {strange[0]!r}, expected a state dict, whose keys are names of weights")
     return dict(content)
 
 
@@ -137,15 +137,21 @@ class Checkpoint:
         for key, value in state_dict.items():
             if not isinstance(value, Tensor):
                 raise UserError(f"{kind}: {key} is a {type(value).__name__}, expected a state dict of tensors")
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                # A network of that shape could need any amount of memory, however small the file is.
+                raise UserError(f"{kind}: {key} claims more values than the file holds; download it again")
         self.kind = kind
         self.state: dict[str, Tensor] = without_prefix(state_dict)
 
-    def shape(self, key: str) -> tuple[int, ...]:
-        """Shape of a tensor that every checkpoint of this kind has."""
+    def shape(self, key: str, dims: Collection[int] = (4,)) -> tuple[int, ...]:
+        """Shape of a tensor that every checkpoint of this kind has, with one of the numbers of dimensions ``dims``."""
         if key not in self.state:
             found = shorten(list(self.state)) or "no keys"
             raise UserError(f"this is no complete {self.kind} checkpoint: missing: {key}; found: {found}")
-        return tuple(self.state[key].shape)
+        shape = tuple(self.state[key].shape)
+        if len(shape) not in dims or 0 in shape:
+            raise UserError(f"this is no {self.kind} checkpoint: {key} has the shape {shape}; give the official file")
+        return shape
 
     def norm(self) -> Norm:
         """Batch norm leaves statistics in the checkpoint, instance norm nothing."""
@@ -185,10 +191,10 @@ def without_prefix(state_dict: State) -> dict[str, Any]:
 
 def _vanilla_ae(state_dict: State, **options: Any) -> nn.Module:
     file = Checkpoint("vanilla_ae", state_dict)
-    hidden_dim, num_values = file.shape("model.0.fc.weight")
+    hidden_dim, num_values = file.shape("model.0.fc.weight", (2,))
     num_layers = file.count("model.{}.fc.weight")
     if num_layers < 2:
-        file.shape("model.1.fc.weight")
+        file.shape("model.1.fc.weight", (2,))
     known = {"input_dim": num_values, "output_dim": num_values, "dim": hidden_dim, "n_blk": num_layers}
     # The perceptron flattens its images: their number of values is all that matters.
     network = MLP((1, 1, num_values), hidden_dim, num_layers)
@@ -231,7 +237,7 @@ def _spade_generator(
     file = Checkpoint("spade_generator", state_dict)
     hidden, semantic_channels = file.shape("head_0.norm_0.mlp_shared.0.weight")[:2]
     ngf = file.shape("head_0.conv_0.weight_orig")[0] // 16
-    start = file.shape("fc.weight")
+    start = file.shape("fc.weight", (2, 4))
     latent_dim = start[1] if len(start) == 2 else None
     most = any(key.startswith("up_4.") for key in file.state)
     official = SPADE_DATA_SETS.get(semantic_channels, (None, 1.0, "normal"))
@@ -273,7 +279,7 @@ def _spade_discriminator(state_dict: State, **options: Any) -> nn.Module:
 def _spade_encoder(state_dict: State, **options: Any) -> nn.Module:
     file = Checkpoint("spade_encoder", state_dict)
     ngf = file.shape("layer1.0.weight_orig")[0]
-    latent_dim = file.shape("fc_mu.weight")[0]
+    latent_dim = file.shape("fc_mu.weight", (2,))[0]
     return file.load(ImageEncoder(ngf, latent_dim), {"ngf": ngf, "z_dim": latent_dim}, options)
 
 

@@ -19,6 +19,7 @@ from ffl.errors import UserError
 from ffl.losses.gan import GanMode, discriminator_loss, generator_loss
 from ffl.model import Batch, Model, Phase, Task, init_normal, latent_noise
 from ffl.objective import Objective
+from ffl.ranges import Count, Decay, NonNegative, Positive
 
 Norm = Literal["batch", "instance"]
 Statistics = Literal["batch", "running"]
@@ -249,19 +250,19 @@ class Pix2Pix(Model):
         self,
         image_size: tuple[int, int],
         objective: Objective,
-        ngf: int = 64,
-        ndf: int = 64,
-        num_downs: int | None = None,
+        ngf: Count = 64,
+        ndf: Count = 64,
+        num_downs: Count | None = None,
         norm: Norm = "batch",
         dropout: bool = True,
         discriminator: Literal["patch", "pixel"] = "patch",
         gan_mode: GanMode = "vanilla",
-        gan_weight: float = 1.0,
-        l1_weight: float = 100.0,
+        gan_weight: NonNegative = 1.0,
+        l1_weight: NonNegative = 100.0,
         norm_statistics: Statistics = "batch",
         test_dropout: bool = True,
-        lr: float = 2e-4,
-        betas: tuple[float, float] = (0.5, 0.999),
+        lr: Positive = 2e-4,
+        betas: tuple[Decay, Decay] = (0.5, 0.999),
     ) -> None:
         super().__init__()
         num_downs = checked_downs(image_size, num_downs)

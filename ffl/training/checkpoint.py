@@ -1,6 +1,14 @@
-"""Checkpoints: tensors and plain values only, written atomically, loaded without executing anything."""
+"""Checkpoints: tensors and plain values only, written atomically, checked and loaded without executing anything.
 
-from collections.abc import Collection
+A file is a zip archive with a checksum of each part, as ``torch.save`` makes it; all of them are compared before
+anything is loaded, so that a truncated or altered file is noticed and the one before it can take its place.
+"""
+
+import logging
+import os
+import zipfile
+import zlib
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +17,72 @@ from torch import Tensor, nn
 
 from ffl.errors import UserError
 from ffl.files import atomic_write
+from ffl.tensor_files import UnreadableTensors, read_tensors
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
+OTHERWISE = "put another copy of it there, or train anew"
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` so that ``path`` always holds a whole checkpoint, the old one or this one."""
+def save_checkpoint(path: Path, state: dict[str, Any], previous: Path | None = None) -> None:
+    """Write ``state`` so that ``path`` always holds a whole checkpoint, the old one or this one.
+
+    Args:
+        path: of the file.
+        state: tensors and plain values.
+        previous: name that the old file is to have from now on; None to let it go.
+    Raises:
+        OSError: if it cannot be written; the old files are then as they were.
+    """
     with atomic_write(path) as file:
-        torch.save({"format": FORMAT, **state}, file)
+        try:
+            torch.save({"format": FORMAT, **state}, file)
+        except RuntimeError as error:  # torch stumbles over its half-written archive on the way out
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+        if previous is not None and path.is_file():
+            file.flush()
+            os.fsync(file.fileno())  # nothing changes before all of the new file is on the disk
+            _keep(path, previous)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give a file a second name; a file system without such names moves it, and for a moment there is only that."""
+    link = previous.with_name(f".{previous.name}.new")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+        os.replace(link, previous)
+    except OSError:
+        os.replace(path, previous)
+
+
+def load_newest(paths: Sequence[Path], whole: bool = True) -> tuple[Path, dict[str, Any]]:
+    """The first checkpoint of several that is there and intact; a warning names a damaged one before it.
+
+    Args:
+        paths: from new to old.
+        whole: see ``load_checkpoint``.
+    Returns:
+        Which one it is, and its state.
+    Raises:
+        UserError: if none is there and intact, or the newest one has another format or is not whole where it has to
+            be; the message is about the newest that is there.
+    """
+    there = [path for path in paths if path.is_file()] or list(paths[:1])
+    errors = []
+    for path in there:
+        try:
+            state = _load(path, whole)
+        except _DamagedError as error:
+            errors.append(error)
+            continue
+        if errors:
+            log.warning("%s; going on from %s, step %s", errors[0], path.name, state["step"])
+        return path, state
+    raise UserError(f"{errors[0]}; {OTHERWISE}")
 
 
 def load_checkpoint(path: Path, whole: bool = True) -> dict[str, Any]:
@@ -30,21 +96,78 @@ def load_checkpoint(path: Path, whole: bool = True) -> dict[str, Any]:
         UserError: if the file is absent, damaged, holds more than tensors and plain values, has another format, or is
             not whole where it has to be.
     """
+    return load_newest([path], whole)[1]
+
+
+class _DamagedError(Exception):
+    """A file that is cut short or altered, or no checkpoint at all."""
+
+
+def _load(path: Path, whole: bool) -> dict[str, Any]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            altered = archive.testzip()
+        state = read_tensors(path) if altered is None else None
     except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint") from None
-    except Exception as error:  # the unpickler raises anything on bytes that are not a pickle
-        reason = f"{type(error).__name__}: {error}".split("\n")[0][:120]
-        raise UserError(f"{path}: not a readable checkpoint of tensors and plain values ({reason})") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UserError(f"{path}: not a checkpoint of this program (format {FORMAT})")
-    if whole and "networks" in state:
+        raise UserError(f"{path}: no such checkpoint; {OTHERWISE}") from None
+    except UnreadableTensors as error:
+        raise _DamagedError(f"{path}: not a checkpoint, {error}") from None
+    except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error, zipfile.BadZipFile):
+        raise _DamagedError(f"{path}: not a checkpoint, it is cut short or altered") from None
+    if altered is not None:
+        raise _DamagedError(f"{path}: damaged, the checksum of {altered} does not fit")
+    checked = _check_state(path, state, whole)
+    if whole and "networks" in checked:
         raise UserError(
-            f"{path}: an imported checkpoint, which holds the {' and '.join(state['networks'])} alone: evaluate.py "
+            f"{path}: an imported checkpoint, which holds the {' and '.join(checked['networks'])} alone: evaluate.py "
             "takes it, but training cannot resume from it; leave resume out to start a new run"
         )
+    return checked
+
+
+def _check_state(path: Path, state: Any, whole: bool) -> dict[str, Any]:
+    """The state. Raise _DamagedError unless a file holds what this program writes, as far as its types tell."""
+    if not isinstance(state, dict) or "format" not in state:
+        raise _DamagedError(f"{path}: not a checkpoint of this program")
+    if state["format"] != FORMAT:
+        raise UserError(
+            f"{path}: has format {state['format']}, and this version reads {FORMAT}: take the version that wrote it, "
+            "or train anew without resume"
+        )
+    step, weights = state.get("step"), state.get("model")
+    networks, optimizers = state.get("networks", []), state.get("optimizers")
+    fits = (
+        isinstance(weights, dict)
+        and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items())
+        and isinstance(networks, list)
+        and all(isinstance(name, str) for name in networks)
+        and ((type(step) is int and step >= 0) or (step is None and "networks" in state))
+    )
+    if fits and whole and "networks" not in state:
+        scalers, num_shards = state.get("scalers", {}), state.get("num_shards", 1)  # absent before there were any
+        fits = (
+            all(isinstance(part, dict) for part in (optimizers, scalers))
+            and isinstance(state.get("best_error"), float | None)
+            and type(num_shards) is int
+        )
+    if not fits:
+        raise _DamagedError(f"{path}: a checkpoint with parts missing or of another kind")
     return state
+
+
+def load_optimizers(
+    optimizers: Mapping[str, torch.optim.Optimizer], states: Mapping[str, dict[str, Any]], path: Path
+) -> None:
+    """Load the state of optimisers.
+
+    Raises:
+        UserError: if they are others.
+    """
+    try:
+        for name, optimizer in optimizers.items():
+            optimizer.load_state_dict(states[name])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UserError(f"{path} does not fit the model's optimisers; {OTHERWISE}") from None
 
 
 def model_state(model: nn.Module) -> dict[str, Tensor]:
@@ -73,6 +196,6 @@ def load_model_state(
     if missing or unexpected or reshaped:
         raise UserError(
             f"{path} does not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}, "
-            f"other shape {reshaped[:3]}"
+            f"other shape {reshaped[:3]}; it is of another version or configuration: use that one, or train anew"
         )
     model.load_state_dict(state, strict=False)

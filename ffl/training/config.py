@@ -6,65 +6,64 @@ value and what is allowed.
 
 import difflib
 import inspect
+import math
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ffl.errors import UserError
+from ffl.ranges import Count, Positive, Range, Whole
+from ffl.training.precision import PrecisionName
+
+Accelerator = Literal["auto", "cpu", "cuda"]
+Seed = Annotated[int, Range(0, 2**63 - 1)]
 
 
 @dataclass(frozen=True)
 class TrainerConfig:
     """The ``trainer`` section; configs/trainer/default.yaml says what each key means."""
 
-    epochs: int
-    batch_size: int
-    lr_decay_epochs: int = 0
-    accumulate: int = 1
-    steps: int | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = None
-    log_every: int = 50
-    image_every: int = 1000
-    checkpoint_every: int = 500
-    val_images: int = 500
+    epochs: Count
+    batch_size: Count
+    lr_decay_epochs: Whole = 0
+    accumulate: Count = 1
+    steps: Count | None = None
+    clip_grad_norm: Positive | None = None
+    accelerator: Accelerator = "auto"
+    precision: PrecisionName = "fp32"
+    tf32: bool = False
+    channels_last: bool = False
+    compile: bool = False
+    threads: Annotated[int, Range(1, 1024)] | None = None
+    log_every: Count = 50
+    image_every: Count = 1000
+    checkpoint_every: Count = 500
+    val_images: Whole = 500
 
     def __post_init__(self) -> None:
-        for key in (
-            "epochs",
-            "batch_size",
-            "accumulate",
-            "log_every",
-            "image_every",
-            "checkpoint_every",
-            "steps",
-            "threads",
-        ):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise UserError(f"trainer.{key}={value}: must be at least 1")
-        for key in ("lr_decay_epochs", "val_images"):
-            if getattr(self, key) < 0:
-                raise UserError(f"trainer.{key}={getattr(self, key)}: must not be negative")
         if self.lr_decay_epochs > self.epochs:
             raise UserError(
                 f"trainer.lr_decay_epochs={self.lr_decay_epochs}: longer than the run (trainer.epochs={self.epochs})"
             )
 
 
-# Keys that do not change the weights a run ends with: a resumed run may differ in them.
+# Keys that do not change the weights a run ends with, but for rounding: a resumed run may differ in them.
 FREE_KEYS = {
     "cache_dir",
     "data_root",
     "name",
     "output_root",
     "resume",
-    "trainer.device",
-    "trainer.threads",
-    "trainer.log_every",
-    "trainer.image_every",
+    "trainer.accelerator",
+    "trainer.accumulate",  # with the number of processes it makes the shards, which the checkpoint knows
+    "trainer.channels_last",
     "trainer.checkpoint_every",
+    "trainer.compile",
+    "trainer.device",  # what trainer.accelerator was called once
+    "trainer.image_every",
+    "trainer.log_every",
+    "trainer.threads",
 }
 
 
@@ -77,11 +76,11 @@ def check_section(section: str, values: Mapping[str, Any], target: Callable[...,
         target: class or function that will be called with them.
         provided: arguments that the program supplies itself.
     Raises:
-        UserError: for an unknown key, a missing one, or a value of the wrong type or outside the allowed choices.
+        UserError: for an unknown key, a missing one, or a value of the wrong type or outside its choices or range.
     """
     prefix = f"{section}." if section else ""
     function = target.__init__ if inspect.isclass(target) else target
-    hints = get_type_hints(function)
+    hints = get_type_hints(function, include_extras=True)
     parameters = inspect.signature(target).parameters
     allowed = {name: hints.get(name, Any) for name in parameters if name not in provided}
     for key, value in values.items():
@@ -102,8 +101,11 @@ def unknown_key(key: str, allowed: list[str]) -> UserError:
 
 
 def matches(value: Any, hint: Any) -> bool:
-    """Whether a config value fits a type hint; an integer also fits a float, a boolean fits only bool."""
+    """Whether a config value fits a type hint; an integer also fits a float, a boolean fits only bool, NaN nothing."""
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        base, *ranges = arguments
+        return matches(value, base) and all(value in limit for limit in ranges)
     if hint is Any:
         return True
     if hint is None or hint is type(None):
@@ -123,13 +125,15 @@ def matches(value: Any, hint: Any) -> bool:
     if isinstance(value, bool):
         return hint is bool
     if hint is float:
-        return isinstance(value, int | float)
+        return isinstance(value, int | float) and math.isfinite(value)
     return isinstance(value, hint)
 
 
 def describe(hint: Any) -> str:
     """A type hint in words, for error messages."""
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return " ".join([describe(arguments[0]), *map(str, arguments[1:])])
     if origin in (Union, types.UnionType):
         return " or ".join(describe(option) for option in arguments)
     if origin is Literal:
@@ -155,11 +159,31 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Lines ``key: old -> new`` for every key that changes the weights of a run and differs."""
-    before, after = flatten(old), flatten(new)
+def section_defaults(section: str, target: Callable[..., Any]) -> dict[str, Any]:
+    """The default of each argument of what a config section builds, by ``section.key``."""
+    parameters = inspect.signature(target).parameters.values()
+    return {f"{section}.{item.name}": item.default for item in parameters if item.default is not item.empty}
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> list[str]:
+    """Lines ``key: old -> new`` for every key that changes the weights of a run and differs.
+
+    Args:
+        old: config of a run, perhaps written by a version that had fewer keys.
+        new: another config.
+        defaults: what a key that one of them lacks stands for, by ``section.key``, from ``section_defaults``.
+    """
+    before, after = ({**(defaults or {}), **flatten(config)} for config in (old, new))
+    keys = sorted(flatten(old).keys() | flatten(new).keys())
     return [
         f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and key not in FREE_KEYS and not key.startswith("recipe.")
+        for key in keys
+        if _plain(before.get(key, "absent")) != _plain(after.get(key, "absent"))
+        and key not in FREE_KEYS
+        and not key.startswith("recipe.")
     ]
+
+
+def _plain(value: Any) -> Any:
+    """A default as a config writes it, where tuples are lists."""
+    return list(value) if isinstance(value, tuple) else value

@@ -95,7 +95,6 @@ class Logger:
         )
 
     def _stop_at(self, step: int, name: str, value: float) -> None:
-        self.close()
         saved = f"the last checkpoint before it is {self.run.last}" if self.run.last.is_file() else "no checkpoint yet"
         raise UserError(
             f"loss {name} became {value} at step {step}; {saved}. Lower the learning rate or the weight of that term"

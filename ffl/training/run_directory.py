@@ -6,13 +6,15 @@ log.jsonl         losses, gradient shares, speed
 metrics.jsonl     evaluation records
 samples/          image grids
 tensorboard/
-checkpoints/last.pt, best.pt
+checkpoints/last.pt, previous.pt (the one before, should last.pt be damaged), best.pt
 """
 
 import fcntl
+import itertools
 import json
 import re
 import sys
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from typing import Any
 import yaml
 
 from ffl.errors import UserError
-from ffl.files import write_text
+from ffl.files import failed_writes, write_text
 from ffl.provenance import code_version, environment
 from ffl.training.config import FREE_KEYS, difference
 
@@ -41,22 +43,16 @@ class RunDirectory:
         self.samples = path / "samples"
         self.tensorboard = path / "tensorboard"
         self.last = path / "checkpoints" / "last.pt"
+        self.previous = path / "checkpoints" / "previous.pt"
         self.best = path / "checkpoints" / "best.pt"
 
     @classmethod
     def create(cls, root: Path, name: str, config: Config) -> "RunDirectory":
-        """Make a new directory ``root/name``, or ``name-2``, ``name-3``, … where the name is taken."""
-        root.mkdir(parents=True, exist_ok=True)
-        number = 1
-        while True:
-            path = root / (name if number == 1 else f"{name}-{number}")
-            try:
-                path.mkdir()  # the file system decides between two processes that want the same name
-                break
-            except FileExistsError:
-                number += 1
-        run = cls(path)
-        write_text(path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        """Make a new directory ``root/name``, or ``name-2``, ``name-3``, … where the name is taken.
+
+        Raises:
+            UserError: if it cannot be made.
+        """
         about = {
             "command": ["python", *sys.argv],
             "seed": config["seed"],
@@ -64,8 +60,23 @@ class RunDirectory:
             **code_version(),
             "environment": environment(),
         }
-        write_text(path / "run.json", json.dumps(about, indent=2) + "\n")
+        with failed_writes(root, "make room, or set output_root=DIR"):
+            run = cls(cls._new_path(root, name))
+            write_text(run.path / "config.yaml", yaml.dump(config, Dumper=_PlainDumper, sort_keys=False))
+            write_text(run.path / "run.json", json.dumps(about, indent=2) + "\n")
         return run
+
+    @staticmethod
+    def _new_path(root: Path, name: str) -> Path:
+        root.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            path = root / (name if number == 1 else f"{name}-{number}")
+            try:
+                path.mkdir()  # the file system decides between two processes that want the same name
+                return path
+            except FileExistsError:
+                continue
+        raise AssertionError
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
@@ -81,38 +92,88 @@ class RunDirectory:
     def config(self) -> Config:
         """The resolved configuration it was started with."""
         try:
-            config = yaml.safe_load((self.path / "config.yaml").read_text())
-        except (yaml.YAMLError, UnicodeDecodeError):
+            config = yaml.load((self.path / "config.yaml").read_text(), _PlainLoader)
+        except (yaml.YAMLError, ValueError, RecursionError):
             config = None
         if not isinstance(config, dict):
-            raise UserError(f"{self.path / 'config.yaml'}: not a readable configuration")
+            raise UserError(
+                f"{self.path / 'config.yaml'}: not a readable configuration; copy it anew from where the run was made"
+            )
         return config
 
     def lock(self) -> None:
-        """Keep other processes from training into this directory until this one ends, however it ends.
+        """Keep others from training into this directory until ``unlock``, or until this process ends, however it ends.
 
         Raises:
             UserError: if one already does.
         """
-        self._lock = (self.path / ".lock").open("w")
+        with failed_writes(self.path, "give it to yourself, or start a new run without resume"):
+            self._lock = (self.path / ".lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(
                 f"{self.path}: another process is training into it; wait for it or leave resume out"
             ) from None
+        for left_over in self.last.parent.glob(".*.pt.*"):  # of a process that was killed while it wrote
+            left_over.unlink(missing_ok=True)
+
+    def unlock(self) -> None:
+        """Let others train into this directory."""
+        self._lock.close()
+
+    def wait_for_training(self, wait: bool = True) -> bool:
+        """Whether no process trains into the directory; waits for the end of one that does, unless told not to."""
+        try:
+            with (self.path / ".lock").open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH if wait else fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return True
+        except BlockingIOError:
+            return False
+        return True
 
     def append_log(self, line: dict[str, Any]) -> None:
         """Add one line to the log."""
         with self.log.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The lines of the log, without one that was cut off or is none."""
+        if not self.log.is_file():
+            return []
+        lines = map(_parse_line, self.log.read_text(errors="replace").splitlines())
+        return [line for line in lines if line is not None]
+
     def rewind_log(self, step: int) -> None:
         """Drop lines after ``step``: the resumed run writes them again."""
         if self.log.is_file():
-            lines = [line for line in self.log.read_text().splitlines() if line.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            write_text(self.log, "".join(line + "\n" for line in kept))
+            kept = [line for line in self.log_lines() if line["step"] <= step]
+            write_text(self.log, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def _parse_line(text: str) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Plain values without references, of which nine lines can make gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("a reference")
+        return super().compose_node(parent, index)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Writes twice what occurs twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def run_name(config: Config, overrides: list[str]) -> str:
@@ -129,20 +190,26 @@ def run_name(config: Config, overrides: list[str]) -> str:
     return re.sub(r"[^\w.+-]+", "", "-".join(parts))[:120]
 
 
-def find_run(config: Config, overrides: list[str]) -> RunDirectory | None:
+def find_run(config: Config, overrides: list[str], defaults: Mapping[str, Any] | None = None) -> RunDirectory | None:
     """The run that ``resume`` names, or None for a new one.
 
     ``resume=DIR`` is that run; ``resume=auto`` the newest one that this command's name stands for, if any.
 
+    Args:
+        config: of the run that is wanted.
+        overrides: the command line it came from.
+        defaults: what keys stand for that an older run's config lacks, see ``difference``.
     Raises:
         UserError: if the run was started with another configuration; the message shows the difference.
     """
     resume = config["resume"]
     if resume is None:
         return None
+    if not resume:
+        raise UserError("resume=: give a run directory, or auto for the one that this command started")
     if resume != "auto":
         run = RunDirectory.open(Path(resume))
-        _require_same(run, config)
+        _require_same(run, config, defaults)
         return run
     name = run_name(config, overrides)
     numbered = re.compile(re.escape(name) + r"(?:-(\d+))?")
@@ -151,16 +218,16 @@ def find_run(config: Config, overrides: list[str]) -> RunDirectory | None:
     ]
     in_order = sorted(found, key=lambda item: int(item[0][1] or 1))
     runs = [RunDirectory(path) for _, path in in_order if (path / "config.yaml").is_file()]
-    same = [run for run in runs if not difference(run.config(), config)]
+    same = [run for run in runs if not difference(run.config(), config, defaults)]
     if same:
         return same[-1]
     if runs:
-        _require_same(runs[-1], config)
+        _require_same(runs[-1], config, defaults)
     return None
 
 
-def _require_same(run: RunDirectory, config: Config) -> None:
-    if changes := difference(run.config(), config):
+def _require_same(run: RunDirectory, config: Config, defaults: Mapping[str, Any] | None) -> None:
+    if changes := difference(run.config(), config, defaults):
         raise UserError(
             f"{run.path} was started with another configuration: {'; '.join(changes)}. "
             "Use its values, or leave resume out to start a new run"

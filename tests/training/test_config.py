@@ -1,11 +1,13 @@
 """Mistakes in a config are named before anything is built."""
 
+import math
 from typing import Literal
 
 import pytest
 
 from ffl.errors import UserError
-from ffl.training.config import TrainerConfig, check_section, difference, matches
+from ffl.ranges import Count, Decay, Positive
+from ffl.training.config import TrainerConfig, check_section, describe, difference, matches, section_defaults
 
 
 def _build(
@@ -54,14 +56,60 @@ def test_matches(value: object, hint: object, expected: bool) -> None:
     assert matches(value, hint) is expected
 
 
-@pytest.mark.parametrize("values", [{"batch_size": 0}, {"steps": 0}, {"lr_decay_epochs": 9}, {"val_images": -1}])
+@pytest.mark.parametrize(
+    ("value", "hint", "words"),
+    [
+        (0, Count, "an integer at least 1"),
+        (0.0, Positive, "a number above 0"),
+        (math.nan, Positive, "a number above 0"),
+        (math.inf, float, "a number"),
+        (math.nan, float | None, "a number or null"),
+        (
+            [0.5, 1.0],
+            tuple[Decay, Decay],
+            "a list of 2 (a number at least 0 and below 1, a number at least 0 and below 1)",
+        ),
+    ],
+)
+def test_ranges_are_part_of_the_type(value: object, hint: object, words: str) -> None:
+    assert not matches(value, hint)
+    assert describe(hint) == words
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"batch_size": 0},
+        {"steps": 0},
+        {"val_images": -1},
+        {"threads": 10**9},
+        {"clip_grad_norm": 0.0},
+        {"precision": "fp8"},
+        {"accelerator": "tpu"},
+    ],
+)
 def test_impossible_trainer_settings(values: dict) -> None:
     with pytest.raises(UserError, match=f"trainer.{next(iter(values))}="):
-        TrainerConfig(**{"epochs": 2, "batch_size": 4, **values})
+        check_section("trainer", {"epochs": 2, "batch_size": 4, **values}, TrainerConfig, provided=set())
+
+
+def test_decay_longer_than_the_run() -> None:
+    with pytest.raises(UserError, match=r"trainer\.lr_decay_epochs=9: longer than the run"):
+        TrainerConfig(epochs=2, batch_size=4, lr_decay_epochs=9)
 
 
 def test_difference_ignores_what_does_not_change_the_weights() -> None:
-    old = {"seed": 0, "data_root": "a", "loss": {"alpha": 1.0}, "trainer": {"log_every": 1}}
-    new = {"seed": 0, "data_root": "b", "loss": {"alpha": 2.0}, "trainer": {"log_every": 9}}
+    old = {"seed": 0, "data_root": "a", "loss": {"alpha": 1.0}, "trainer": {"log_every": 1, "device": "cpu"}}
+    new = {"seed": 0, "data_root": "b", "loss": {"alpha": 2.0}, "trainer": {"log_every": 9, "accelerator": "auto"}}
     assert difference(old, new) == ["loss.alpha: 1.0 -> 2.0"]
     assert difference({"seed": 0}, {"seed": 1}) == ["seed: 0 -> 1"]
+
+
+def test_a_key_that_an_older_config_lacks_stands_for_its_default() -> None:
+    defaults = section_defaults("model", _build)
+    assert defaults == {"model.kind": "a", "model.rate": 0.1, "model.betas": (0.0, 0.9)}
+    old, new = {"model": {"size": 3}}, {"model": {"size": 3, "kind": "a", "rate": 0.1, "betas": [0.0, 0.9]}}
+    assert difference(old, new, defaults) == difference(new, old, defaults) == []
+    new["model"]["kind"] = "b"
+    assert difference(old, new, defaults) == ["model.kind: a -> b"]
+    assert difference({"model": {"size": 3, "gone": 1}}, old, defaults) == ["model.gone: 1 -> absent"]

@@ -29,7 +29,7 @@ def _config(root: Path, **changes: object) -> dict:
         ([], False, "ae-photos"),
         (["loss.ffl=true"], True, "ae-photos-ffl"),
         (["loss.ffl=true", "loss.alpha=0.5", "seed=3"], True, "ae-photos-ffl-alpha0.5-seed3"),
-        (["data_root=/somewhere/else", "trainer.device=cpu"], False, "ae-photos"),
+        (["data_root=/somewhere/else", "trainer.accelerator=cpu"], False, "ae-photos"),
         (["trainer.steps=20"], False, "ae-photos-steps20"),
     ],
 )
@@ -78,11 +78,34 @@ def test_two_processes_cannot_train_into_one_directory(tmp_path: Path) -> None:
         RunDirectory(first.path).lock()
 
 
+def test_a_configuration_is_plain_values(tmp_path: Path) -> None:
+    shared = [0.5, 0.9]
+    run = RunDirectory.create(tmp_path, "run", _config(tmp_path, model={"a": shared, "b": shared}))
+    assert run.config()["model"] == {"a": shared, "b": shared}
+    path = run.path / "config.yaml"
+    hostile = ["!!python/object/apply:os.system ['touch made']", "&a [1]\nb: *a", "[" * 5000, "\xff", "- 1"]
+    for text in hostile:
+        path.write_bytes(f"a: {text}\n".encode("latin-1") if text != "- 1" else b"- 1")
+        with pytest.raises(UserError, match=r"config\.yaml: not a readable configuration") as error:
+            run.config()
+        assert "\n" not in str(error.value)
+    assert not Path("made").exists()
+
+
+def test_what_a_killed_process_left_half_written_goes_with_the_next_lock(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, "run", _config(tmp_path))
+    run.last.parent.mkdir()
+    (run.last.parent / ".last.pt.ab12").touch()
+    run.last.touch()
+    run.lock()
+    assert list(run.last.parent.iterdir()) == [run.last]
+
+
 def test_rewinding_the_log_drops_later_and_broken_lines(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path, "run", _config(tmp_path))
     for step in (10, 20, 30):
         run.append_log({"step": step})
-    with run.log.open("a") as file:
-        file.write('{"step": 4')
+    with run.log.open("ab") as file:
+        file.write(b'{"step": 1, "losses": {"a": 1}\n[{}]\n{"step": "1"}\n"\xff"\n{"step": 4')
     run.rewind_log(20)
     assert [json.loads(line)["step"] for line in run.log.read_text().splitlines()] == [10, 20]

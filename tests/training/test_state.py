@@ -10,7 +10,7 @@ from torch import nn
 
 from ffl.errors import UserError
 from ffl.files import atomic_write, write_text
-from ffl.training.checkpoint import load_checkpoint, load_model_state, model_state, save_checkpoint
+from ffl.training.checkpoint import load_checkpoint, load_model_state, load_newest, model_state, save_checkpoint
 from ffl.training.loader import Loader
 from ffl.training.randomness import derive_seed, epoch_order, seed_step
 
@@ -90,26 +90,94 @@ def test_checkpoint_round_trip_holds_tensors_and_plain_values(tmp_path: Path) ->
     optimizer.step()
     save_checkpoint(
         tmp_path / "c" / "last.pt",
-        {"step": 7, "model": network.state_dict(), "optimizer": optimizer.state_dict()},
+        {"step": 7, "model": network.state_dict(), "optimizers": {"a": optimizer.state_dict()}, "best_error": None},
     )
     state = load_checkpoint(tmp_path / "c" / "last.pt")
     assert state["step"] == 7
     assert torch.equal(state["model"]["weight"], network.weight)
-    assert torch.equal(state["optimizer"]["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"])
+    assert torch.equal(state["optimizers"]["a"]["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"])
+
+
+def _state(step: int) -> dict:
+    weights = torch.arange(3000.0) + step
+    return {"step": step, "best_error": None, "model": {"weight": weights}, "optimizers": {}, "scalers": {}}
 
 
 def test_unreadable_checkpoints_are_one_line_errors(tmp_path: Path) -> None:
     good = tmp_path / "good.pt"
-    save_checkpoint(good, {"weights": torch.randn(1000)})
+    save_checkpoint(good, _state(1))
     content = good.read_bytes()
     (tmp_path / "short.pt").write_bytes(content[: len(content) // 2])
     (tmp_path / "text.pt").write_text("hello")
+    (tmp_path / "empty.pt").touch()
+    (tmp_path / "folder.pt").mkdir()
     torch.save({"something": 1}, tmp_path / "other.pt")
     torch.save({"format": 1, "code": os.path.join}, tmp_path / "code.pt")
-    for name in ("absent.pt", "short.pt", "text.pt", "other.pt", "code.pt"):
-        with pytest.raises(UserError, match=name) as error:
-            load_checkpoint(tmp_path / name)
-        assert "\n" not in str(error.value)
+    torch.save({"format": 2, **_state(1)}, tmp_path / "newer.pt")
+    for missing in ("step", "model", "optimizers"):
+        torch.save({"format": 1, **_state(1), missing: "x"}, tmp_path / f"wrong_{missing}.pt")
+    for path in sorted(tmp_path.iterdir()):
+        if path != good:
+            with pytest.raises(UserError, match=path.name) as error:
+                load_checkpoint(path)
+            assert "\n" not in str(error.value)
+            assert "weights_only" not in str(error.value)  # torch's own advice, which would execute what is in the file
+    with pytest.raises(UserError, match=r"absent\.pt: no such checkpoint"):
+        load_checkpoint(tmp_path / "absent.pt")
+
+
+def test_a_flipped_bit_anywhere_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, _state(1))
+    content, noticed = path.read_bytes(), 0
+    for position in np.random.default_rng(0).integers(0, len(content), 150).tolist():
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        try:
+            state = load_checkpoint(path)
+        except UserError:
+            noticed += 1
+            continue
+        assert state["step"] == 1  # a bit of the padding, or of a time
+        assert torch.equal(state["model"]["weight"], _state(1)["model"]["weight"])
+    assert noticed >= 120  # 12,000 of the file's 14,000 bytes are the tensor's
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped", "gone", "empty"])
+def test_the_checkpoint_before_takes_the_place_of_a_damaged_one(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    last, previous = tmp_path / "last.pt", tmp_path / "previous.pt"
+    for step in (1, 2, 3):
+        save_checkpoint(last, _state(step), previous)
+        assert load_checkpoint(last)["step"] == step
+        assert not previous.exists() if step == 1 else load_checkpoint(previous)["step"] == step - 1
+    assert sorted(os.listdir(tmp_path)) == ["last.pt", "previous.pt"]
+    assert load_newest([last, previous])[0] == last
+    content = bytearray(last.read_bytes())
+    if how == "gone":
+        last.unlink()
+    else:
+        content[len(content) // 2] ^= 4
+        last.write_bytes({"truncated": content[:-100], "flipped": content, "empty": b""}[how])
+    path, state = load_newest([last, previous])
+    assert (path, state["step"]) == (previous, 2)
+    assert ("last.pt: " in caplog.text and "going on from previous.pt, step 2" in caplog.text) == (how != "gone")
+    previous.write_bytes(b"")
+    with pytest.raises(UserError, match=r"put another copy of it there, or train anew"):
+        load_newest([last, previous])
+
+
+def test_without_hard_links_the_old_file_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    last, previous = tmp_path / "last.pt", tmp_path / "previous.pt"
+    for step in (1, 2):
+        save_checkpoint(last, _state(step), previous)
+    assert (load_checkpoint(last)["step"], load_checkpoint(previous)["step"]) == (2, 1)
 
 
 def test_model_state_leaves_the_objective_out_and_names_what_does_not_fit(tmp_path: Path) -> None:

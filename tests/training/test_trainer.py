@@ -62,5 +62,5 @@ def test_all_losses_off_is_refused() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_missing_device_is_named() -> None:
     assert choose_device("auto") == torch.device("cpu")
-    with pytest.raises(UserError, match="device=cuda: this machine has no usable CUDA device"):
+    with pytest.raises(UserError, match="cuda: this machine has no usable CUDA device; choose cpu or auto"):
         choose_device("cuda")

@@ -1,0 +1,67 @@
+"""Being told to stop: a cluster that takes a machine back sends SIGTERM or SIGUSR1 first, and the run saves itself.
+
+The signal is only noted; the loop asks after each step, in all processes at once, so that all stop after the same one.
+"""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+from ffl import distributed
+
+# SIGUSR2 only where somebody handles it already, as the submitit launcher does, which then puts the job back in line.
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Preempted(Exception):
+    """The run was told to stop and has saved itself; the message is one line that says how to go on."""
+
+
+class StopSignals:
+    """Notes signals while it is entered, and hands them on when the loop has saved."""
+
+    def __init__(self) -> None:
+        self.former: dict[signal.Signals, Any] = {}
+        self.noted: set[signal.Signals] = set()
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python sets no handlers
+            for number in SIGNALS:
+                handler = signal.getsignal(number)
+                if callable(handler) or (handler == signal.SIG_DFL and number != signal.SIGUSR2):
+                    self.former[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and distributed.world_size() > 1:
+            return  # torchrun ends the rest of a broken run with SIGTERM, before they could say what is wrong
+        for number, handler in self.former.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.noted.add(signal.Signals(number))
+
+    def asked(self) -> list[signal.Signals]:
+        """The signals that any process of the run was sent since the last time; all processes must ask together."""
+        flags = distributed.any_of([number in self.noted for number in SIGNALS])
+        numbers = [number for number, flag in zip(SIGNALS, flags, strict=True) if flag]
+        self.noted.difference_update(numbers)
+        return numbers
+
+    def hand_on(self, numbers: list[signal.Signals], message: str) -> None:
+        """Give signals to who handled them before, such as a launcher that puts the job back in line.
+
+        Returns where that handler does, which then wants the run to go on.
+
+        Raises:
+            Preempted: with ``message``, where nobody handled one of them.
+        """
+        handlers = [self.former.get(number) for number in numbers]
+        for number, handler in zip(numbers, handlers, strict=True):
+            if callable(handler):
+                handler(number, None)
+        if not all(callable(handler) for handler in handlers):
+            raise Preempted(message)

@@ -1,0 +1,219 @@
+"""Precision, memory layout, clipping and compilation change speed, not what is learnt."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ffl.errors import UserError
+from ffl.model import Batch, Model
+from ffl.objective import Objective
+from ffl.training.compiling import compile_networks
+from ffl.training.precision import Precision, allow_tf32, at_least_float32
+from ffl.training.program import CONFIG_DIR, compose
+from ffl.training.randomness import seed_weights
+from ffl.training.trainer import make_optimizers, to_device, update
+from models import MODELS, build_model
+from train import check
+
+CPU = torch.device("cpu")
+SMALL: dict[str, dict[str, Any]] = {
+    "ae": {"hidden_dim": 16},
+    "vae": {"channels": 8, "latent_dim": 8},
+    "pix2pix": {"ngf": 4, "ndf": 4, "dropout": False},
+    "spade": {
+        "label_channels": 4,
+        "instance_edges": False,
+        "ngf": 4,
+        "ndf": 4,
+        "hidden_channels": 8,
+        "vgg_weight": 0.0,
+    },
+    "stylegan2": {"latent_dim": 16, "channel_base": 256, "channel_max": 16, "mbstd_group": 2},
+}
+
+
+def _model(name: str) -> Model:
+    seed_weights(0)
+    return build_model(name=name, image_size=(32, 32), objective=Objective(ffl=True, weight=10.0), **SMALL[name])
+
+
+def _batch() -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    image, source = torch.rand(2, 4, 3, 32, 32, generator=generator) * 2 - 1
+    label = torch.randint(0, 4, (4, 32, 32), generator=generator)
+    return {"image": image, "source": source, "label": label, "index": torch.arange(4)}
+
+
+def _train(model: Model, channels_last: bool = False) -> Model:
+    """Two steps of training, in place."""
+    model.train()
+    phases = model.phases()
+    optimizers = make_optimizers(phases)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+    for step in range(2):
+        update(model, phases, optimizers, {0: to_device(_batch(), CPU, channels_last)}, 0, step)
+    return model
+
+
+def _distance(one: Model, other: Model, start: Model) -> float:
+    """How far two trained models are from each other, relative to how far they came."""
+
+    def flat(model: Model) -> torch.Tensor:
+        return torch.cat([parameter.detach().float().flatten() for parameter in model.parameters()])
+
+    return ((flat(one) - flat(other)).norm() / (flat(other) - flat(start)).norm()).item()
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_channels_last_is_the_same_training(name: str) -> None:
+    ours = _train(_model(name), channels_last=True)
+    assert _distance(ours, _train(_model(name)), _model(name)) < 0.05
+
+
+@pytest.mark.parametrize(("precision", "similar"), [("bf16", 0.94), ("fp16", 0.999)])
+@pytest.mark.parametrize("name", ["vae", "pix2pix", "spade"])
+def test_gradients_in_mixed_precision_point_the_same_way(name: str, precision: str, similar: float) -> None:
+    def gradients(choice: Precision) -> torch.Tensor:
+        model = _model(name).train()
+        phases = model.phases()
+        for phase in phases:
+            phase.lr = 0.0  # so that all phases see the same weights
+        for phase_name in list(choice.scalers):
+            choice.scalers[phase_name] = torch.amp.GradScaler("cpu", init_scale=1.0)
+        update(model, phases, make_optimizers(phases), {0: _batch()}, 0, 0, precision=choice)
+        # SPADE's first layers normalise four single pixels here: in 16 bits the gradient of its generator is rounding.
+        network = model.discriminator if name == "spade" else model
+        return torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+
+    optimizers = [phase.optimizer for phase in _model(name).phases()]
+    ours, exact = gradients(Precision(precision, CPU, optimizers)), gradients(Precision())
+    assert not torch.equal(ours, exact)
+    assert torch.cosine_similarity(ours, exact, dim=0) > similar
+    assert ours.norm().item() == pytest.approx(exact.norm().item(), rel=0.05)
+
+
+def test_losses_and_the_generators_output_are_float32() -> None:
+    seen: dict[str, torch.dtype] = {}
+
+    class Spy(Objective):
+        def forward(self, fake: torch.Tensor, real: torch.Tensor, losses: dict) -> dict:
+            seen.update(fake=fake.dtype, real=real.dtype)
+            return super().forward(fake, real, losses)
+
+    model = _model("vae")
+    model.objective = Spy(ffl=True)
+    inside: list[torch.dtype] = []
+    model.decoder.linear.register_forward_hook(lambda module, inputs, output: inside.append(output.dtype))
+    phases = model.phases()
+    optimizers = make_optimizers(phases)
+    terms, _ = update(model, phases, optimizers, {0: _batch()}, 0, 0, precision=Precision("bf16", CPU, optimizers))
+    assert inside == [torch.bfloat16]
+    assert seen == {"fake": torch.float32, "real": torch.float32}
+    assert {term.dtype for term in terms.values()} == {torch.float32}
+    double = torch.ones(2, dtype=torch.float64)
+    assert at_least_float32({"a": double})["a"] is double
+
+
+class _Line(nn.Module):
+    """y = w · x, whose gradients can be written down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
+
+
+def _step(precision: Precision, line: _Line, optimizer: torch.optim.Optimizer, x: torch.Tensor) -> None:
+    optimizer.zero_grad()
+    precision.scale("line", (line.weight * x).sum()).backward()
+    precision.step("line", optimizer, line.parameters())
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_scaled_step_equals_an_unscaled_one_and_an_overflow_is_left_out(fused: bool) -> None:
+    lines, x = [_Line(), _Line()], torch.tensor([0.5, 1e-3, -2.0])
+    precisions = [Precision("fp16", CPU, ["line"]), Precision()]
+    optimizers = [torch.optim.Adam(line.parameters(), lr=0.1, fused=fused) for line in lines]
+    for _ in range(3):
+        for line, precision, optimizer in zip(lines, precisions, optimizers, strict=True):
+            _step(precision, line, optimizer, x)
+        assert torch.equal(lines[0].weight, lines[1].weight)  # the scale is a power of two: nothing is rounded
+    before, scale = lines[0].weight.clone(), precisions[0].scalers["line"].get_scale()
+    _step(precisions[0], lines[0], optimizers[0], torch.tensor([torch.inf, 1.0, 1.0]))
+    assert torch.equal(lines[0].weight, before)
+    assert precisions[0].scalers["line"].get_scale() == scale / 2
+    for line, precision, optimizer in zip(lines, precisions, optimizers, strict=True):
+        _step(precision, line, optimizer, x)
+    assert torch.equal(lines[0].weight, lines[1].weight)  # the step that was left out left no trace in Adam
+    again = Precision("fp16", CPU, ["line"])
+    again.load_state(precisions[0].state())
+    assert again.state() == precisions[0].state()
+    assert again.scalers["line"].get_scale() == scale / 2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_clipping_limits_the_norm_of_the_true_gradient(precision: str) -> None:
+    line = _Line()
+    optimizer = torch.optim.SGD(line.parameters(), lr=1.0)
+    before = line.weight.clone()
+    _step(Precision(precision, CPU, ["line"], clip_grad_norm=0.5), line, optimizer, torch.tensor([3.0, 0.0, 4.0]))
+    assert torch.allclose(before - line.weight, torch.tensor([0.3, 0.0, 0.4]), atol=1e-6)
+    _step(Precision(precision, CPU, ["line"], clip_grad_norm=9.0), line, optimizer, torch.tensor([0.0, 1.0, 0.0]))
+    assert torch.allclose(before - line.weight, torch.tensor([0.3, 1.0, 0.4]), atol=1e-6)
+
+
+def test_tf32_is_off_unless_asked_for() -> None:
+    for allowed in (True, False):
+        allow_tf32(allowed)
+        assert torch.backends.cuda.matmul.allow_tf32 is allowed
+        assert torch.backends.cudnn.allow_tf32 is allowed
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=stylegan2", "trainer.precision=fp16"], "stylegan2 has its own, model.num_low_precision"),
+        (["model=stylegan2", "trainer.compile=true"], "hold gradients, which compiled networks cannot be"),
+    ],
+)
+def test_what_a_model_cannot_do_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check(compose("train", overrides))
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in (CONFIG_DIR / "trainer").glob("*.yaml")))
+def test_presets_compose_for_every_model(preset: str) -> None:
+    for model in ("ae", "stylegan2", "spade"):
+        config = compose("train", [f"model={model}", f"trainer={preset}", "debug=smoke"])
+        check(config)
+        assert config["trainer"]["batch_size"] == 8  # a preset says how to compute, never what
+    wanted = {"cpu": "fp32", "default": "fp32", "slurm": "fp32", "gpu": "bf16", "v100x8": "fp16"}
+    assert compose("train", [f"trainer={preset}"])["trainer"]["precision"] == wanted[preset]
+    assert compose("train", [f"trainer={preset}", "model=stylegan2"])["trainer"]["precision"] == "fp32"
+
+
+@pytest.mark.slow
+def test_compiled_networks_learn_the_same() -> None:
+    plain, compiled, start = _model("ae"), _model("ae"), _model("ae")
+    keys = list(compiled.state_dict())
+    compile_networks(compiled, CPU)
+    assert list(_train(compiled).state_dict()) == keys
+    assert _distance(compiled, _train(plain), start) < 0.05
+    out = compiled.eval().generate(_batch(), "reconstruction", 0)
+    assert np.allclose(out.numpy(), plain.eval().generate(_batch(), "reconstruction", 0).numpy(), atol=0.02)
+
+
+@pytest.mark.filterwarnings("ignore:dynamo_pgo")
+def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._inductor.config as inductor
+
+    monkeypatch.setattr(inductor.cpp, "cxx", ("/no/compiler",))
+    monkeypatch.setattr(inductor, "force_disable_caches", True)
+    torch.compiler.reset()
+    with pytest.raises(UserError, match=r"trainer\.compile=true: torch cannot compile for this cpu") as error:
+        compile_networks(_model("ae"), CPU)
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith("install a C++ compiler, or set trainer.compile=false")
