@@ -17,6 +17,7 @@ from datasets.files import FileImages, say_counts
 from datasets.listing import Listing, item_names
 from ffl.errors import UserError
 from ffl.provenance import content_hash
+from ffl.ranges import Count
 
 
 class AlignedImages(FileImages):
@@ -39,7 +40,7 @@ class AlignedImages(FileImages):
         image_size: tuple[int, int],
         horizontal_flip: bool = False,
         on_error: OnError = "fail",
-        workers: int | None = None,
+        workers: Count | None = None,
     ) -> None:
         """Open the cache, building it first where need be.
 

@@ -9,8 +9,7 @@ key covers the list of source files (path, size, time of modification) and every
 pixels, so a changed file or option makes another cache. The digest covers the bytes of the source files, so
 it is the same on every machine.
 
-A cache is written under another name and renamed when complete: a build that is killed leaves nothing that
-    could be
+A cache is written under another name and renamed when complete: a build that is killed leaves nothing that could be
 taken for a cache. Processes that need the same cache at once wait for the first one; the lock is the kernel's
 and goes with the process that holds it.
 """
@@ -23,7 +22,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -130,13 +129,14 @@ def open_cache(
         raise UserError(f'on_error={on_error!r} must be "fail" or "skip"')
     key = cache_key(root, items, decoder)
     path = cache_dir / f"{label}-{key[:20]}.cache"
-    cache = _load_if_intact(path, key)
+    layout = _layout(len(items), decoder.arrays)
+    cache = _load_if_intact(path, key, len(items), *layout)
     if cache is None:
         try:
             cache_dir.mkdir(parents=True, exist_ok=True)
             with _exclusive(path.with_suffix(".lock")):
                 # Another process may have built it while this one waited.
-                cache = _load_if_intact(path, key)
+                cache = _load_if_intact(path, key, len(items), *layout)
                 if cache is None:
                     _build(path, key, root, items, decoder, on_error, workers)
                     cache = CachedArrays(path, read_footer(path, key))
@@ -155,7 +155,11 @@ def open_cache(
             reason,
         )
     if not len(cache.rows):
-        raise UserError(f"{root}: none of the {len(items)} images of {label} can be decoded")
+        first, reason = cache.problems[0]
+        raise UserError(
+            f"{root}: none of the {len(items)} images of {label} can be decoded, such as {items[first].files[0]}: "
+            f"{reason}; replace them"
+        )
     return cache
 
 
@@ -178,16 +182,21 @@ def describe(decoder: Decoder) -> dict[str, Any]:
     return {"decoder": type(decoder).__name__, **asdict(decoder)}  # type: ignore[call-overload]
 
 
-def _load_if_intact(path: Path, key: str) -> CachedArrays | None:
+def _load_if_intact(
+    path: Path, key: str, rows: int, places: Mapping[str, Mapping[str, Any]], data_end: int
+) -> CachedArrays | None:
+    """The cache, unless it is absent, damaged or laid out otherwise: what a file says of itself is not believed."""
     try:
         footer = read_footer(path, key)
+        if (footer["rows"], footer["arrays"], footer["data_end"]) != (rows, places, data_end):
+            raise Damaged("other arrays than the decoder makes")
         check_blocks(path, footer, CHECKED_BYTES)
+        return CachedArrays(path, footer)
     except FileNotFoundError:
         return None
-    except (Damaged, OSError) as err:
+    except (Damaged, OSError, KeyError, TypeError, ValueError, IndexError) as err:
         log.warning("image cache %s is damaged (%s); building it anew", path, err)
         return None
-    return CachedArrays(path, footer)
 
 
 def read_footer(path: Path, key: str) -> dict[str, Any]:
@@ -223,6 +232,8 @@ def check_blocks(path: Path, footer: dict[str, Any], limit: int | None) -> None:
         Damaged: a block differs.
     """
     sums: list[int] = footer["blocks"]
+    if len(sums) != -(-footer["data_end"] // BLOCK):
+        raise Damaged("checksums are missing")
     count = len(sums) if limit is None else min(len(sums), limit // BLOCK)
     with open(path, "rb") as file:
         for number in np.linspace(0, len(sums) - 1, count).round().astype(int).tolist():

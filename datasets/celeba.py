@@ -18,6 +18,7 @@ from datasets.listing import (
     read_list,
 )
 from ffl.errors import UserError
+from ffl.ranges import Count
 
 IMAGES = "img_align_celeba"
 PARTITION = "list_eval_partition.txt"
@@ -54,7 +55,7 @@ class CelebA(FileImages):
         val_images: int = 0,
         horizontal_flip: bool = False,
         on_error: OnError = "fail",
-        workers: int | None = None,
+        workers: Count | None = None,
     ) -> None:
         """Args:
         split: "train", "val" or "test".
@@ -121,12 +122,12 @@ def _official(root: Path) -> tuple[dict[Split, list[str]], str]:
     if not path.is_file():
         raise UserError(f"dataset celeba: {path} is missing; it comes with CelebA (Eval folder)")
     splits: dict[Split, list[str]] = {"train": [], "val": [], "test": []}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for line in read_list(path):
         fields = line.split()
-        if not fields:
-            continue
         if len(fields) != 2 or fields[1] not in PARTITION_SPLITS:
-            raise UserError(f"dataset celeba: {path} line {number} is {line!r}, expected a file name and 0, 1 or 2")
+            raise UserError(
+                f"dataset celeba: {path} has the line {line!r}, expected a file name and 0, 1 or 2; download it again"
+            )
         splits[PARTITION_SPLITS[fields[1]]].append(f"{IMAGES}/{fields[0]}")
     absent = 0
     for split, listed in splits.items():

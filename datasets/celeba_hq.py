@@ -6,6 +6,7 @@ from datasets.base import Split
 from datasets.cache import OnError
 from datasets.files import FileImages
 from datasets.listing import Listing, check_val_images, draw_splits, find_images, num_test_images
+from ffl.ranges import Count
 
 # CelebAMask-HQ puts the images into a sub-folder, beside masks that are images too.
 SUBFOLDERS = ("CelebA-HQ-img", "images")
@@ -33,7 +34,7 @@ class CelebAHQ(FileImages):
         val_images: int = 0,
         horizontal_flip: bool = False,
         on_error: OnError = "fail",
-        workers: int | None = None,
+        workers: Count | None = None,
     ) -> None:
         """Args:
         split: "train", "val" or "test".

@@ -1,22 +1,16 @@
 """From the bytes of an image file to pixels of a fixed size.
 
 The steps are those of the authors' pipeline (Pillow, then torchvision's ``Resize`` and ``CenterCrop`` on PIL
-images), bit for bit on ordinary RGB files. Where a file is out of the ordinary:
-
-- EXIF orientation is not applied unless asked for, as in the authors' pipeline.
-- Transparency is composited over white; dropping it would show whatever colour lies under invisible pixels.
-- 16-bit grey is scaled to 8 bits; Pillow alone would clip it to white.
-- Of several frames the first is taken.
-- Pillow's limit on pixels holds: more than 179 million are an error.
+images), bit for bit on ordinary RGB files; ``ffl.decoding`` says what becomes of others.
 """
 
-import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from ffl.decoding import decode_rgb
 
 
 @dataclass(frozen=True)
@@ -25,28 +19,6 @@ class ArraySpec:
 
     dtype: str
     shape: tuple[int, ...]
-
-
-def decode_rgb(data: bytes, exif_orientation: bool = False) -> Image.Image:
-    """Decode an image file to 8-bit RGB.
-
-    Args:
-        data: the whole file.
-        exif_orientation: turn the image as its EXIF tag says.
-    Raises:
-        ValueError: not an image, cut short, too large, or without a known range of values.
-    """
-    try:
-        with warnings.catch_warnings():
-            # Between Pillow's limit and twice that it warns; large photographs are nothing to warn of.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(io.BytesIO(data))
-            image.load()
-        return to_rgb(ImageOps.exif_transpose(image) if exif_orientation else image)
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as err:
-        # Pillow reports broken files by any of these, some with the address of the buffer in the text.
-        reason = "not an image that Pillow can read" if isinstance(err, Image.UnidentifiedImageError) else str(err)
-        raise ValueError(reason) from err
 
 
 def undecodable(data: bytes) -> str | None:
@@ -64,28 +36,6 @@ def undecodable_file(path: Path) -> str | None:
         return undecodable(path.read_bytes())
     except OSError as err:
         return str(err.strerror)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL mode to RGB, as the module docstring says.
-
-    Raises:
-        ValueError: floats, or integers beyond 16 bits, whose range nothing tells.
-    """
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):
-        levels = np.asarray(image).astype(np.int64)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise ValueError(f"integer grey values {levels.min()}..{levels.max()} are outside 16 bits")
-        # 257 = 65535 / 255: 16-bit white becomes 8-bit white.
-        return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("floating-point grey values have no known range")
-    if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
 
 
 def resize_shorter_side(image: Image.Image, size: int) -> Image.Image:

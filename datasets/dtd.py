@@ -17,6 +17,7 @@ from datasets.listing import (
     read_list,
 )
 from ffl.errors import UserError
+from ffl.ranges import Count
 
 FOLDS = range(1, 11)
 
@@ -48,7 +49,7 @@ class DTD(FileImages):
         val_images: int = 0,
         horizontal_flip: bool = False,
         on_error: OnError = "fail",
-        workers: int | None = None,
+        workers: Count | None = None,
     ) -> None:
         """Args:
         split: "train", "val" or "test".

@@ -11,6 +11,7 @@ from datasets.decoding import ResizeCrop
 from datasets.listing import Listing, item_names
 from ffl.errors import UserError
 from ffl.provenance import content_hash
+from ffl.ranges import Count
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class FileImages(ImageDataset):
         exif_orientation: bool = False,
         horizontal_flip: bool = False,
         on_error: OnError = "fail",
-        workers: int | None = None,
+        workers: Count | None = None,
     ) -> None:
         """Args:
             split: "train", "val" or "test".
@@ -127,5 +128,8 @@ def split_paths(name: str, listing: Listing, split: Split) -> list[str]:
         raise NoSplit(f"dataset {name}: no {split} split ({listing.rule}){hint}")
     paths = listing.splits[split]
     if not paths:
-        raise UserError(f"dataset {name}: the {split} split is empty ({listing.rule}, {listing.found} images found)")
+        raise UserError(
+            f"dataset {name}: the {split} split is empty ({listing.rule}, {listing.found} images found); "
+            "give more images, or another share of them to test and val"
+        )
     return paths

@@ -18,6 +18,7 @@ from datasets.listing import (
     read_list,
 )
 from ffl.errors import UserError
+from ffl.ranges import Count
 
 SplitRule = Literal["auto", "lists", "folders", "fraction"]
 
@@ -57,7 +58,7 @@ class Folder(FileImages):
         exif_orientation: bool = False,
         horizontal_flip: bool = False,
         on_error: OnError = "fail",
-        workers: int | None = None,
+        workers: Count | None = None,
     ) -> None:
         """Args:
         split: "train", "val" or "test".
@@ -122,7 +123,7 @@ class Folder(FileImages):
             splits, rule = _by_lists(cls.name, root, lists), "splits from train.txt, val.txt, test.txt"
         elif split_by == "folders":
             if not folders:
-                raise UserError(f"dataset {cls.name}: {root} has no sub-folder train, val or test")
+                raise UserError(f"dataset {cls.name}: {root} has no sub-folder train, val or test; use split_by=auto")
             splits = {s: [f"{s}/{path}" for path in find_images(root / s)] for s in folders}
             rule = "splits from sub-folders"
         elif split_by == "fraction":
@@ -134,7 +135,7 @@ class Folder(FileImages):
 
 def _by_lists(name: str, root: Path, lists: list[Split]) -> dict[Split, list[str]]:
     if not lists:
-        raise UserError(f"dataset {name}: {root} has no train.txt, val.txt or test.txt")
+        raise UserError(f"dataset {name}: {root} has no train.txt, val.txt or test.txt; use split_by=auto")
     splits: dict[Split, list[str]] = {}
     for split in lists:
         listed = read_list(root / f"{split}.txt")
@@ -142,7 +143,10 @@ def _by_lists(name: str, root: Path, lists: list[Split]) -> dict[Split, list[str
         if absent:
             there = set(splits[split])
             first = next(path for path in listed if path not in there)
-            raise UserError(f"dataset {name}: {root / f'{split}.txt'} lists {absent} missing images, such as {first}")
+            raise UserError(
+                f"dataset {name}: {root / f'{split}.txt'} lists {absent} missing images, such as {first}; "
+                "put them there or take them off the list"
+            )
     check_disjoint(splits, f"dataset {name}: {root}")
     if "train" not in splits:
         taken = {path for paths in splits.values() for path in paths}

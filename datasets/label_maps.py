@@ -1,6 +1,5 @@
 """From the bytes of label maps to ids of a fixed size. Ids are checked here, and never interpolated."""
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +7,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from datasets.decoding import ArraySpec, decode_rgb
+from datasets.decoding import ArraySpec
+from ffl.decoding import decode_rgb, load_image
 
 SHOWN_IDS = 8
 # Photograph and label map may have different resolutions, but not different shapes, up to a rounded side.
@@ -94,12 +94,9 @@ def decode_map(data: bytes, what: Literal["label map", "instance map"], hint: st
         ValueError: not an image, several channels (colours instead of ids), or lossily compressed.
     """
     try:
-        ids = Image.open(io.BytesIO(data))
-        ids.load()
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as err:
-        unreadable = isinstance(err, Image.UnidentifiedImageError)
-        reason = "not an image that Pillow can read" if unreadable else str(err)
-        raise ValueError(f"{what}: {reason}") from err
+        ids = load_image(data)
+    except ValueError as err:
+        raise ValueError(f"{what}: {err}") from err
     if ids.mode not in ("1", "L", "P", "I") and not ids.mode.startswith("I;16"):
         raise ValueError(f"{what} is colour-coded ({ids.mode}), its pixels are not ids: {hint}")
     if ids.format in ("JPEG", "WEBP"):

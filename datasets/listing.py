@@ -2,14 +2,17 @@
 
 import hashlib
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from datasets.base import Split
 from ffl.errors import UserError
 
+# Control characters and line breaks, and what Python makes of bytes that are not UTF-8.
+UNFIT_FOR_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
 
 
@@ -37,18 +40,41 @@ class Listing:
 
 
 def find_images(root: Path, recursive: bool = True) -> list[str]:
-    """Sorted posix paths, relative to ``root``, of the image files under it that are not hidden."""
-    found: list[str] = []
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = [name for name in subfolders if recursive and not name.startswith(".")]
-        relative = Path(folder).relative_to(root).as_posix()
-        prefix = "" if relative == "." else f"{relative}/"
-        found += [
-            prefix + name
-            for name in files
-            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
-        ]
-    return sorted(found)
+    """Sorted posix paths, relative to ``root``, of the image files under it that are not hidden.
+
+    Links are followed, but not back into a folder that leads to them.
+
+    Raises:
+        UserError: a folder cannot be opened; an image's name has line breaks, control characters or bytes that are not
+            UTF-8, so that no list or message could hold it; what has the name of an image is a broken link, a pipe or
+            a device.
+    """
+    return sorted(_images_below(root, "", recursive, frozenset()))
+
+
+def _images_below(root: Path, prefix: str, recursive: bool, parents: frozenset[str]) -> Iterator[str]:
+    folder = os.path.join(root, prefix)
+    if (real := os.path.realpath(folder)) in parents:
+        return
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return
+    except OSError as err:
+        raise UserError(f"{folder}: cannot be opened ({err.strerror}); change its permissions or remove it") from err
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if recursive:
+                yield from _images_below(root, f"{prefix}{entry.name}/", recursive, parents | {real})
+        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+            path = prefix + entry.name
+            if UNFIT_FOR_NAMES.search(path):
+                raise UserError(f"{root}: cannot use the file name {path!a}; rename it in plain characters")
+            if not entry.is_file():
+                raise UserError(f"{root / path}: a broken link, a pipe or a device; remove it or put an image there")
+            yield path
 
 
 def read_list(path: Path) -> list[str]:
@@ -60,7 +86,7 @@ def read_list(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as err:
-        raise UserError(f"{path}: cannot be read as a list of image paths ({err})") from err
+        raise UserError(f"{path}: cannot be read as a list of image paths ({err}); save it as UTF-8 text") from err
     paths = [PurePosixPath(line.strip()) for line in lines if line.strip()]
     for entry in paths:
         if entry.is_absolute() or ".." in entry.parts:

@@ -14,10 +14,12 @@ from PIL import Image
 from datasets.aligned import AlignedImages, training_size
 from datasets.base import SPLITS, Split
 from datasets.cache import Item, OnError
-from datasets.decoding import ArraySpec, decode_rgb
+from datasets.decoding import ArraySpec
 from datasets.files import split_paths
 from datasets.listing import Listing, check_val_images, find_images, hold_out_val
+from ffl.decoding import decode_rgb
 from ffl.errors import UserError
+from ffl.ranges import Count
 
 Direction = Literal["AtoB", "BtoA"]
 
@@ -75,7 +77,7 @@ class PairedImages(AlignedImages):
         horizontal_flip: bool = True,
         val_images: int = 0,
         on_error: OnError = "fail",
-        workers: int | None = None,
+        workers: Count | None = None,
     ) -> None:
         """List the files and open the cache.
 

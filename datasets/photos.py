@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.base import ImageDataset, Split
-from datasets.decoding import decode_rgb
+from ffl.decoding import decode_rgb
 from ffl.errors import UserError
 from ffl.provenance import content_hash
 
@@ -190,12 +190,17 @@ def split_mask(photograph: Image.Image, size: int, split: Split) -> np.ndarray |
     return mine[row_of][:, column_of]
 
 
-def _positions(mask: np.ndarray, side: int, step: int) -> np.ndarray:
-    """Top-left corners (M, 2), ``step`` apart, of the squares of ``side`` that lie wholly in ``mask``."""
-    if min(mask.shape) < side:
-        return np.empty((0, 2), dtype=np.int64)
+def _sums(mask: np.ndarray) -> np.ndarray:
+    """(H + 1, W + 1): how many pixels of ``mask`` lie above and to the left of each corner."""
     sums = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), dtype=np.int64)
     sums[1:, 1:] = mask.cumsum(0, dtype=np.int64).cumsum(1)
+    return sums
+
+
+def _positions(sums: np.ndarray, side: int, step: int) -> np.ndarray:
+    """Top-left corners (M, 2), ``step`` apart, of the squares of ``side`` that lie wholly in the mask of ``sums``."""
+    if min(sums.shape) <= side:
+        return np.empty((0, 2), dtype=np.int64)
     area = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     return np.argwhere(area[::step, ::step] == side * side) * step
 
@@ -208,16 +213,12 @@ def _crops(stem: str, photograph: Image.Image, split: Split, size: int) -> Itera
     # Neighbouring crops are an eighth of a crop apart: closer ones would be near-duplicates.
     step = max(1, size // 8)
     queues = []
+    sums = _sums(mask)
     for scale in SCALES:
         side = round(size * scale)
-        positions = _positions(mask, side, step)
+        positions = _positions(sums, side, step)
         # The legacy generator's stream is frozen: the same order in every version of numpy.
-        queues.append(
-            (
-                side,
-                iter(np.random.RandomState(crc32(f"{stem}-{side}".encode())).permutation(positions).tolist()),
-            )
-        )
+        queues.append((side, iter(np.random.RandomState(crc32(f"{stem}-{side}".encode())).permutation(positions))))
     while queues:
         for queue in list(queues):
             side, corners = queue

@@ -17,6 +17,7 @@ from datasets.files import split_paths
 from datasets.label_maps import LabelIds, SemanticDecoder, swap_ids
 from datasets.listing import Listing
 from ffl.errors import UserError
+from ffl.ranges import Count
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class SemanticImages(AlignedImages):
         labels_only: bool = False,
         horizontal_flip: bool = False,
         on_error: OnError = "fail",
-        workers: int | None = None,
+        workers: Count | None = None,
     ) -> None:
         """Match photographs and maps, and open the cache.
 

@@ -18,6 +18,7 @@ from datasets.listing import (
     num_test_images,
 )
 from datasets.semantic import Companions, Instances, MissingInstances, SemanticImages, public_splits
+from ffl.ranges import Count
 
 PHOTOGRAPH, LABELS, INSTANCES = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_instanceIds.png"
 MASKS = "celeba_hq_mask"
@@ -49,7 +50,7 @@ class Cityscapes(SemanticImages):
         horizontal_flip: bool = True,
         val_images: int = 0,
         on_error: OnError = "fail",
-        workers: int | None = None,
+        workers: Count | None = None,
     ) -> None:
         """List the files and open the cache.
 
@@ -128,7 +129,7 @@ class ADE20K(SemanticImages):
         horizontal_flip: bool = True,
         val_images: int = 0,
         on_error: OnError = "fail",
-        workers: int | None = None,
+        workers: Count | None = None,
     ) -> None:
         """List the files and open the cache.
 
@@ -208,7 +209,7 @@ class CelebAMaskHQ(SemanticImages):
         horizontal_flip: bool = False,
         val_images: int = 0,
         on_error: OnError = "fail",
-        workers: int | None = None,
+        workers: Count | None = None,
     ) -> None:
         """List the files and open the cache.
 

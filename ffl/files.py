@@ -1,5 +1,6 @@
 """Files: written so that a crash at any moment leaves the old version or the new one; known by their digests."""
 
+import errno
 import functools
 import hashlib
 import os
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from ffl.errors import UserError
 
 
 @contextmanager
@@ -25,6 +28,24 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def failed_writes(path: Path, advice: str) -> Iterator[None]:
+    """Around whatever writes below ``path``: turn a failure into one line.
+
+    Args:
+        path: a file or folder, for the message.
+        advice: what to do, and what is safe.
+    Raises:
+        UserError: if something cannot be written, because the disk is full, read-only or gone.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # that is the terminal
+            raise
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); {advice}") from None
 
 
 def _umask() -> int:

@@ -14,7 +14,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from tqdm import tqdm
 
@@ -22,19 +22,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ffl.errors import UserError
 from ffl.files import file_sha256
-from ffl.weights import WEIGHTS, WeightFile, check_file, weight_file, weights_dir
+from ffl.weights import WEIGHTS, WeightFile, check_file, read_weights, weight_file, weights_dir
 
 TIMEOUT_SECONDS = 30
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status (0, or 2 after one line on stderr)."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of: {', '.join(WEIGHTS)}")
     parser.add_argument("--file", type=Path, metavar="PATH", help="install this local file instead of downloading")
     parser.add_argument("--list", action="store_true", help="show every file, and whether it is there")
-    arguments = parser.parse_args(argv)
     try:
+        arguments = parser.parse_args(argv)
         if arguments.list:
             print(listing())
             return 0
@@ -91,11 +98,14 @@ def install(entry: WeightFile, source: Path | None = None) -> Path:
             else:
                 with source.open("rb") as local:
                     shutil.copyfileobj(local, file)
-        check_file(temporary, entry, origin=entry.url if source is None else str(source))
+        origin = entry.url if source is None else str(source)
+        check_file(temporary, entry, origin)
+        if entry.sha256 is None:  # nothing says that it is the right file; it is at least one of weights
+            read_weights(temporary, f"get it again from {entry.url}", origin)
         temporary.chmod(0o644)  # temporary files are private; weights folders are shared
         os.replace(temporary, target)
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {target}: {error.strerror or error}; set FFL_WEIGHTS=DIR") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ every time unless noise=random. psi: truncation towards the average image, 1 for
 these seeds, one column for each of seeds=; the layers named take the column's style.
 """
 
+import math
 import sys
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,7 @@ from ffl.training.trainer import choose_device
 from models.stylegan2 import StyleGAN2
 from models.stylegan2.sampling import image_grid, sample, style_mixing
 
+MOST_NUMBERS = 10_000
 NOISES: dict[str, Literal["const", "random", "none"]] = {"const": "const", "random": "random", "none": "none"}
 DEFAULTS = {
     "run": "",
@@ -49,7 +51,10 @@ def read_numbers(key: str, text: str) -> list[int]:
         first, _, last = part.partition("-")
         if not first.isdigit() or (last and not last.isdigit()) or (last and int(last) < int(first)):
             raise UserError(f"{key}={text}: expected numbers and ranges such as 0-3,7")
-        numbers += range(int(first), int(last or first) + 1)
+        span = range(int(first), int(last or first) + 1)
+        if len(numbers) + len(span) > MOST_NUMBERS:
+            raise UserError(f"{key}={text}: at most {MOST_NUMBERS} at a time; name fewer")
+        numbers += span
     return numbers
 
 
@@ -64,7 +69,9 @@ def main(arguments: list[str]) -> None:
     try:
         psi = float(settings["psi"])
     except ValueError:
-        raise UserError(f"psi={settings['psi']}: expected a number, 1 for no truncation") from None
+        psi = math.nan
+    if not math.isfinite(psi):
+        raise UserError(f"psi={settings['psi']}: expected a number, 1 for no truncation")
     if columns < 1:
         raise UserError("columns=0: must be at least 1")
     if settings["noise"] not in NOISES:

@@ -1,6 +1,9 @@
 import errno
+import hashlib
+import json
 import logging
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 from image_files import DiesInWorker, Logged, WithLabels, encoded, fill, noise
 from PIL import Image
+from training.processes import Program
 
 from datasets import build, cache
 from datasets.cache import Item, check_blocks, open_cache, read_footer
@@ -357,6 +361,66 @@ def test_a_killed_build_leaves_nothing_behind(tmp_path: Path, images: tuple[Path
     made = open_cache(tmp_path / "c", "x", folder, items(names), decoder, workers=1)
     assert np.array_equal(made.arrays["image"], plain_loop(folder, names))
     assert list((tmp_path / "c").glob("*.partial")) == []
+
+
+def _build_slowly(folder: str, cache_dir: str) -> None:
+    names = sorted(os.listdir(folder))
+    open_cache(Path(cache_dir), "x", Path(folder), items(names), Logged(8, log=os.devnull, seconds=0.01), workers=1)
+
+
+def test_builds_killed_at_any_moment_end_in_the_cache_of_an_unbroken_one(
+    tmp_path: Path, images: tuple[Path, list[str]]
+) -> None:
+    folder, names = images
+    decoder, dice = Logged(8, log=os.devnull, seconds=0.01), random.Random(3)
+    unbroken = open_cache(tmp_path / "unbroken", "x", folder, items(names), decoder, workers=1).path.read_bytes()
+    (tmp_path / "c").mkdir()
+    killed = 0
+    for _ in range(12):
+        program = Program(_build_slowly, str(folder), str(tmp_path / "c"), cwd=tmp_path)
+        wait_until(lambda: list((tmp_path / "c").iterdir()) or not program.running())  # noqa: B023
+        time.sleep(dice.random() * 0.5)
+        os.kill(program.pid, signal.SIGKILL)
+        killed += program.wait() == -signal.SIGKILL
+        for path in caches(tmp_path / "c"):  # whatever has the name of a cache is one
+            assert path.read_bytes() == unbroken
+            path.unlink()
+    assert killed >= 6
+    made = open_cache(tmp_path / "c", "x", folder, items(names), decoder, workers=1)
+    assert made.path.read_bytes() == unbroken
+    assert list((tmp_path / "c").glob("*.partial")) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rows": 10**12},
+        {"rows": 3},
+        {"arrays": {"image": {"dtype": "O", "shape": [3, 8, 8], "offset": 4096}}},
+        {"arrays": {"image": {"dtype": "|u1", "shape": [3, 8, 8], "offset": 0}}},
+        {"problems": [[10**9, "x"]]},
+        {"problems": 5},
+        {"blocks": []},
+        {"blocks": "x"},
+        {"data_end": 4096},
+    ],
+)
+def test_what_a_cache_says_of_itself_is_not_believed(
+    tmp_path: Path, images: tuple[Path, list[str]], change: dict, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A footer whose own checksum fits, but that somebody else wrote."""
+    folder, names = images
+    path = open_cache(tmp_path / "c", "x", folder, items(names), DECODER).path
+    intact = path.read_bytes()
+    _, length, _ = cache.TAIL.unpack(intact[-cache.TAIL.size :])
+    start = len(intact) - cache.TAIL.size - length
+    text = json.dumps({**json.loads(intact[start : start + length]), **change}).encode()
+    tail = cache.TAIL.pack(hashlib.sha256(text).digest(), len(text), cache.MAGIC)
+    path.write_bytes(intact[:start] + text + tail)
+    made = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
+    assert np.array_equal(made.arrays["image"], plain_loop(folder, names))
+    assert "damaged" in caplog.text
+    assert path.read_bytes() == intact
 
 
 def test_progress_and_result_are_logged(

@@ -10,7 +10,8 @@ from oracles import SHARED
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, Resize
 
-from datasets.decoding import ResizeCrop, decode_rgb
+from datasets.decoding import ResizeCrop
+from ffl.decoding import decode_rgb
 
 
 def official(data: bytes, size: int) -> np.ndarray:

@@ -233,7 +233,7 @@ def test_celeba_official_partition(tmp_path: Path) -> None:
     }
     assert "1 of its images not found" in listing.rule
     partition.write_text("000001.jpg 0\n000002.jpg 3\n")
-    with pytest.raises(UserError, match=r"line 2 is '000002\.jpg 3', expected"):
+    with pytest.raises(UserError, match=r"has the line '000002\.jpg 3', expected"):
         CelebA.list_files(tmp_path, split_by="official")
 
 

@@ -1,0 +1,136 @@
+"""What the programs refuse that make tables, figures and measurements from runs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from bad_input.case import Case
+from bad_input.place import RUN, Place, encoded, noise
+
+REPRODUCE, FIGURE, AUDIT, BENCHMARK, COLLECT, SAMPLE = (
+    f"scripts/{name}.py" for name in ("reproduce", "figure", "audit", "benchmark", "collect", "sample")
+)
+Prepare = Callable[[Place], Any]
+
+
+def nothing(place: Place) -> None:
+    """The working directory stays empty."""
+
+
+def wrong(program: str) -> Callable[..., Case]:
+    """Makes the cases of one program."""
+    name = program.removeprefix("scripts/").removesuffix(".py")
+
+    def case(
+        id: str,
+        words: str,
+        cause: str,
+        fix: str,
+        why: str,
+        prepare: Prepare = nothing,
+        skip: str | None = None,
+    ) -> Case:
+        return Case(f"{name}-{id}", program, tuple(words.split()), cause, fix, why, prepare, skip=skip)
+
+    return case
+
+
+reproduce, figure, audit, benchmark, collect, sample = map(
+    wrong, (REPRODUCE, FIGURE, AUDIT, BENCHMARK, COLLECT, SAMPLE)
+)
+HAS_GPU = "this machine has a GPU" if torch.cuda.is_available() else None
+
+REPRODUCTIONS = [
+    reproduce("nothing", "", "no table given", "table=", "no argument at all"),
+    reproduce("word", "photos", "cannot read photos", "key=value", "as an argument"),
+    reproduce("no-such-table", "table=12", "table=12: no such table", "one of table1", "the paper has eleven"),
+    reproduce("no-such-row", "table=1 rows=cats", "rows=cats", "its rows are", "another table's row"),
+    reproduce("rows-of-all", "table=all rows=celeba_with", "rows", "one table", "rows have names within a table"),
+    reproduce("no-such-scale", "table=1 scale=tiny", "scale=tiny", "one of cpu, paper", "not a scale"),
+    reproduce("no-seeds", "table=1 seeds=0", "seeds=0", "1 or more", "nothing to do"),
+    reproduce("seeds-of-text", "table=1 seeds=many", "seeds=many", "whole number", "not a number"),
+    reproduce("no-such-launcher", "table=1 launcher=pbs", "launcher=pbs", "slurm or local", "another cluster"),
+    reproduce("slurm-alone", "table=1 slurm.gpus=1", "slurm", "launcher=slurm", "parameters of nothing"),
+    reproduce("truth", "table=1 plan=maybe", "plan=maybe", "true or false", "neither"),
+    reproduce("set-by-table", "table=1 plan=true model=vae", "model=vae", "set by the table",
+              "a row of another model"),
+    reproduce("reserved", "table=1 plan=true resume=auto", "resume=auto", "set by the table", "every run is resumed"),
+    reproduce("unknown-override", "table=photos plan=true loss.alfa=2", r"loss\.alfa", r"did you mean loss\.alpha",
+              "would be found when the first run starts"),
+    reproduce("wrong-type", "table=photos plan=true trainer.epochs=many", r"trainer\.epochs=many", "an integer",
+              "would be found when the first run starts"),
+]  # fmt: skip
+
+FIGURES = [
+    figure("nothing", "", "no figure given", "one of 1, 2", "no argument at all"),
+    figure("drawing", "4", "figure 4: no such figure", "one of 1, 2", "a drawing in the paper"),
+    figure("flag", "2 --scale=cpu", "--scale", "allowed|key=value", "options of other programs"),
+    figure("word", "2 cpu", "cannot read cpu", "key=value", "as an argument"),
+    figure("unknown-key", "2 scael=cpu", "unknown key scael", "did you mean scale", "a typing error"),
+    figure("key-of-another", "2 runs=a,b", "runs=a,b", "it takes", "a figure of one image"),
+    figure("no-such-scale", "5 scale=tiny", "scale=tiny", "one of cpu, paper", "not a scale"),
+    figure("no-images", "9 images=0", "images=0", "from 1 up", "a mean of nothing"),
+    figure("other-format", "2 out=a.jpg", r"out=a\.jpg", r"\.png", "made as PNG and PDF"),
+    figure("no-image", "2 image=a.png", r"image=a\.png", "No such file|no such file", "moved away"),
+    figure("text-image", "2 image=a.png", r"image=a\.png: not a readable image", "not an image", "renamed by hand",
+           lambda place: place.write({"a.png": b"hello"})),
+    figure("small-image", "2 image=a.png", r"image=a\.png: 16x16", "or more", "would be enlarged",
+           lambda place: place.write({"a.png": encoded(noise(16, 16))})),
+    figure("no-runs", "5", "run", r"python scripts/reproduce\.py", "nothing is trained yet"),
+    figure("no-such-runs", "5 runs=a,b", "a", "run directory|takes", "moved away"),
+    figure("comparison-of-nothing", "comparison", "runs=", "comparison", "of which runs?"),
+    figure("comparison-of-no-run", "comparison runs=nowhere", "nowhere", "run directory", "moved away"),
+    figure("one-label-for-two", f"comparison runs={RUN},{RUN} labels=ours", "labels", "2|as many|each|one per",
+           "which one is it?", Place.run),
+]  # fmt: skip
+
+AUDITS = [
+    audit("word", "cpu", "cannot read cpu", "key=value", "as an argument"),
+    audit("unknown-key", "scael=cpu", "unknown key scael", "allowed: scale", "a typing error"),
+    audit("no-such-scale", "scale=tiny", "scale=tiny", "one of cpu, paper", "not a scale"),
+    *[
+        audit(f"{id}-table", "scale=cpu", r"results/cpu/table1\.json", "reproduce|make it again|delete", why,
+              lambda place, content=content: place.write({"results/cpu/table1.json": content}))
+        for id, content, why in (
+            ("binary", b"\xff\xfe", "damaged"),
+            ("empty", b"", "a full disk"),
+            ("half", b'{"title": "Table 1", "rows": {', "killed while writing"),
+            ("list", b"[]", "another file of that name"),
+            ("text-for-number", b'{"rows": {"celeba_without": "much better"}}', "edited by hand"),
+        )
+    ],
+    audit("results-is-file", "results=a.txt", r"a\.txt", "results=|directory|folder", "a file has that name",
+          lambda place: place.write({"a.txt": b""})),
+]  # fmt: skip
+
+BENCHMARKS = [
+    benchmark("no-such-subset", "speed", "speed", "loss", "not a measurement"),
+    benchmark("unknown-key", "loss round=1", "unknown key round", "allowed: ", "a typing error"),
+    benchmark("no-rounds", "loss rounds=0", "rounds=0", "from 1 up|at least 1", "nothing to take the median of"),
+    benchmark("no-such-model", "overhead models=resnet", "resnet", "some of ae, vae", "not implemented"),
+    benchmark("threads-of-text", "loss threads=all", "threads=all", "whole number", "not a number"),
+    benchmark("many-threads", "loss small=true threads=5000", "threads=5000", "at most|below|from 1 to",
+              "the threading library ends the process"),
+    benchmark("tpu", "loss device=tpu", "device=tpu", "auto, cpu or cuda|one of auto", "not supported"),
+    benchmark("cuda", "loss device=cuda", "cuda", "cpu or auto", "a machine without a GPU", skip=HAS_GPU),
+    benchmark("json-is-folder", "loss small=true rounds=1 json=.", "json=.", r"\.json", "a folder",),
+    benchmark("json-below-file", "loss small=true rounds=1 json=a.txt/b.json", r"a\.txt", "json=|another",
+              "found when everything is measured", lambda place: place.write({"a.txt": b""})),
+]  # fmt: skip
+
+SAMPLES = [
+    sample("nothing", "", "run=DIR", "train.py prints", "no argument at all"),
+    sample("unknown-key", "run=x seed=1", "seed=1", "a key of run, seeds", "another name"),
+    sample("no-run", "run=nowhere", "nowhere: not a run directory", r"config\.yaml", "moved away"),
+    sample("other-model", f"run={RUN}", f"{RUN}: holds a ae", "only StyleGAN2", "no seeds there", Place.run),
+    sample("seeds-of-text", f"run={RUN} seeds=all", "seeds=all", "such as 0-3,7", "not numbers", Place.run),
+    sample("seeds-backwards", f"run={RUN} seeds=7-3", "seeds=7-3", "such as 0-3,7", "an empty range", Place.run),
+    sample("many-seeds", f"run={RUN} seeds=0-99999", "seeds=0-99999", "at most|fewer", "fills the memory",
+           Place.run),
+    sample("not-a-number", f"run={RUN} psi=nan", "psi=nan", "expected a number", "black images", Place.run),
+    sample("no-columns", f"run={RUN} columns=0", "columns=0", "at least 1", "no picture", Place.run),
+    sample("no-such-noise", f"run={RUN} noise=white", "noise=white", "one of const", "not a kind", Place.run),
+]  # fmt: skip
+
+CASES = [*REPRODUCTIONS, *FIGURES, *AUDITS, *BENCHMARKS, *SAMPLES]
