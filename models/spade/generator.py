@@ -38,6 +38,7 @@ class SpadeNorm(nn.Module):
         hidden = self.mlp_shared(semantics)
         # The 1 in x (1 + γ) + β goes into the bias of γ, and β is added in place: fewer passes over memory.
         gamma, beta = self.mlp_gamma, self.mlp_beta(hidden)
+        assert gamma.bias is not None
         scale = F.conv2d(hidden, gamma.weight, gamma.bias + 1, padding=1)
         return (self.param_free_norm(x) * scale).add_(beta)
 

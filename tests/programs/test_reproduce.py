@@ -274,16 +274,16 @@ def test_a_cluster_without_submitit_says_how_to_get_it(monkeypatch: pytest.Monke
 
 def test_a_cluster_that_is_not_there_or_has_no_such_parameter_is_named() -> None:
     pytest.importorskip("submitit", reason="submitit is not installed (the optional extra slurm)")
-    with pytest.raises(UserError, match="launcher=local: .*bogus"):
+    with pytest.raises(UserError, match=r"launcher=local: .*bogus"):
         executor(parse([*COMMAND, "launcher=local", "slurm.bogus=1"]))
     if shutil.which("srun") is None:
-        with pytest.raises(UserError, match="launcher=slurm: .*srun"):
+        with pytest.raises(UserError, match=r"launcher=slurm: .*srun"):
             executor(parse([*COMMAND, "launcher=slurm"]))
 
 
 def test_it_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="reproduce.py is one process"):
+    with pytest.raises(UserError, match=r"reproduce\.py is one process"):
         reproduce(COMMAND)
 
 
