@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ffl.errors import UserError
 from ffl.model import Batch, Model, Phase, Task, init_normal
 from ffl.objective import Objective
+from ffl.ranges import Count, Decay, NonNegative, Positive
 
 
 class LinearBlock(nn.Module):
@@ -63,11 +64,11 @@ class VanillaAutoencoder(Model):
         self,
         image_size: tuple[int, int],
         objective: Objective,
-        hidden_dim: int = 256,
-        num_layers: int = 2,
-        mse_weight: float = 1.0,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
+        hidden_dim: Count = 256,
+        num_layers: Count = 2,
+        mse_weight: NonNegative = 1.0,
+        lr: Positive = 1e-3,
+        betas: tuple[Decay, Decay] = (0.9, 0.999),
     ) -> None:
         super().__init__()
         if num_layers < 2:

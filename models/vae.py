@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ffl.errors import UserError
 from ffl.model import Batch, Model, Phase, Task, init_normal, latent_noise
 from ffl.objective import Objective
+from ffl.ranges import Count, Decay, NonNegative, Positive
 
 BOTTOM = 4  # height and width of the innermost feature map
 
@@ -93,13 +94,13 @@ class VariationalAutoencoder(Model):
         self,
         image_size: tuple[int, int],
         objective: Objective,
-        latent_dim: int = 256,
-        channels: int = 64,
-        max_channels: int = 512,
-        mse_weight: float = 1.0,
-        kl_weight: float = 1.0,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
+        latent_dim: Count = 256,
+        channels: Count = 64,
+        max_channels: Count = 512,
+        mse_weight: NonNegative = 1.0,
+        kl_weight: NonNegative = 1.0,
+        lr: Positive = 1e-3,
+        betas: tuple[Decay, Decay] = (0.9, 0.999),
     ) -> None:
         super().__init__()
         height, width = image_size

@@ -73,7 +73,9 @@ def _value_and_gradient(
     planes = None if gradient is None else patches(gradient, focus.patch_factor)
     sums, peaks = [], []
     for span in spans:
-        spectrum = _transform((fakes[span] - reals[span]).contiguous(), focus.basis)
+        part = fakes[span]
+        difference = torch.sub(part, reals[span], out=part.new_empty(part.shape))  # contiguous, as transforms like it
+        spectrum = _transform(difference, focus.basis)
         distance = squared_magnitude(spectrum)
         if predefined is None:
             weight, peak = weights_and_peaks(distance, focus.alpha, focus.log_matrix)
@@ -207,10 +209,6 @@ def _transform(images: Tensor, basis: Basis) -> Tensor:
 
 def _inverse_transform(spectrum: Tensor, basis: Basis, size: torch.Size) -> Tensor:
     """Images of ``size`` from their coefficients; may be ``spectrum`` itself."""
-    if basis == "dft" and _on_cpu(spectrum):
-        # What irfft2 does, but for the copy: it makes a slower one of the columns' transforms, which are transposed.
-        columns = torch.fft.ifft(spectrum, dim=-2, norm="ortho")
-        return torch.fft.irfft(columns.contiguous(), n=size[-1], norm="ortho")
     if basis == "dft":
         return torch.fft.irfft2(spectrum, s=size, norm="ortho")
     return idct2(spectrum) if basis == "dct" else spectrum

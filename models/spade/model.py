@@ -12,6 +12,7 @@ from ffl.losses.gan import GanMode, discriminator_loss, feature_matching_loss, g
 from ffl.losses.vgg import VGGFeatures
 from ffl.model import Batch, Model, Phase, Task, latent_noise
 from ffl.objective import Objective
+from ffl.ranges import Count, Decay, NonNegative, Positive
 from ffl.weights import load_weights
 from models.spade.discriminator import MultiscaleDiscriminator
 from models.spade.encoder import ImageEncoder
@@ -86,20 +87,20 @@ class Spade(Model):
         label_channels: int,
         instance_edges: bool,
         upsampling: Upsampling | None = None,
-        ngf: int = 64,
-        ndf: int = 64,
-        hidden_channels: int = 128,
+        ngf: Count = 64,
+        ndf: Count = 64,
+        hidden_channels: Count = 128,
         use_vae: bool = False,
-        latent_dim: int = 256,
+        latent_dim: Count = 256,
         style: Literal["image", "prior"] = "image",
         gan_mode: GanMode = "hinge",
-        gan_weight: float = 1.0,
-        feature_weight: float = 10.0,
-        vgg_weight: float = 10.0,
-        kl_weight: float = 0.05,
-        lr_generator: float = 1e-4,
-        lr_discriminator: float = 4e-4,
-        betas: tuple[float, float] = (0.0, 0.9),
+        gan_weight: NonNegative = 1.0,
+        feature_weight: NonNegative = 10.0,
+        vgg_weight: NonNegative = 10.0,
+        kl_weight: NonNegative = 0.05,
+        lr_generator: Positive = 1e-4,
+        lr_discriminator: Positive = 4e-4,
+        betas: tuple[Decay, Decay] = (0.0, 0.9),
     ) -> None:
         super().__init__()
         if upsampling is None:

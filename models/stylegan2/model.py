@@ -15,6 +15,7 @@ from ffl.errors import UserError
 from ffl.losses.gan import discriminator_loss, generator_loss
 from ffl.model import Batch, Model, Phase, Task, latent_noise
 from ffl.objective import Objective
+from ffl.ranges import Decay, Positive
 from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import Generator, mix_styles
 from models.stylegan2.regularization import path_length_penalty, path_lengths, r1_penalty
@@ -70,8 +71,8 @@ class StyleGAN2(Model):
         mbstd_group: int = 8,
         num_low_precision: int = 4,
         conv_clamp: float | None = 256.0,
-        lr: float = 0.0025,
-        betas: tuple[float, float] = (0.0, 0.99),
+        lr: Positive = 0.0025,
+        betas: tuple[Decay, Decay] = (0.0, 0.99),
         r1_gamma: float = 1.0,
         r1_interval: int = 16,
         path_length_weight: float = 2.0,

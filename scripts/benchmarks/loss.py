@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ffl import FocalFrequencyLoss
+from ffl.losses.focal_mean import patches
 from scripts.benchmarks.settings import Settings
 from scripts.benchmarks.targets import at_least, at_most, shown
 from scripts.benchmarks.timing import alternate, peak_memory
@@ -52,10 +53,11 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
 
 def compare(losses: dict[str, nn.Module], shape: tuple[int, ...], settings: Settings, rounds: int) -> dict[str, Any]:
     """Seconds and bytes of one forward and backward pass of "ours" and "authors" on images of ``shape``, and seconds
-    of one pair of transforms."""
+    of one pair of transforms of as many patches."""
     generator = torch.Generator().manual_seed(0)
     fake, real = (torch.rand(shape, generator=generator).to(settings.device) * 2 - 1 for _ in range(2))
-    image = fake.clone()
+    patch_factor = losses["ours"].patch_factor
+    image = patches(fake, patch_factor).clone(memory_format=torch.contiguous_format)
     fake.requires_grad_()
     actions: dict[str, Callable[[], object]] = {name: _step(loss, fake, real) for name, loss in losses.items()}
     memory = {}

@@ -12,6 +12,7 @@ from ffl.training.trainer import choose_device
 
 SUBSETS = ("loss", "overhead", "throughput", "metrics", "floor", "growth")
 MODELS = ("ae", "vae", "pix2pix", "stylegan2", "spade")
+MOST_THREADS = 1024  # far more end the process
 KEYS = ("rounds", "threads", "device", "models", "data_root", "small", "json")
 
 
@@ -98,6 +99,8 @@ def parse(arguments: list[str]) -> Request:
         raise UserError(f"json={json}: expected the name of a .json file to write")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = _counts(values, "threads") or tuple(sorted({1, cores}))
+    if max(threads) > MOST_THREADS:
+        raise UserError(f"threads={values['threads']}: expected at most {MOST_THREADS}")
     rounds = _counts(values, "rounds") or (None,)
     if len(rounds) != 1:
         raise UserError(f"rounds={values['rounds']}: expected one number")

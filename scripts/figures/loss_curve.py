@@ -1,6 +1,5 @@
 """Figure 14: the spatial loss in training without and with the focal frequency loss."""
 
-import json
 import math
 from dataclasses import dataclass
 from itertools import pairwise
@@ -81,8 +80,7 @@ def spatial_loss(run: RunDirectory) -> list[Point]:
     Raises:
         UserError: if the run has not logged any.
     """
-    lines = [json.loads(line) for line in run.log.read_text().splitlines()] if run.log.is_file() else []
-    lines = [line for line in lines if TERM in line["losses"]]
+    lines = [line for line in run.log_lines() if TERM in line.get("losses", {})]
     if not lines:
         raise UserError(f"{run.log}: no {TERM} in it; train the run further, or with a spatial loss")
     weight = run.config()["model"]["mse_weight"]

@@ -106,8 +106,8 @@ def run_bands(run: RunDirectory, task: Task, data_root: Path | None, cache_dir: 
         UserError: if the data set or the checkpoint is not there.
     """
     path, weights = run.path / "bands.json", run.last
-    kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    if task in kept and weights.is_file() and kept[task]["checkpoint_sha256"] == file_sha256(weights):
+    kept = _kept(path)
+    if task in kept and weights.is_file() and kept[task].get("checkpoint_sha256") == file_sha256(weights):
         return Bands(**kept[task]["bands"])
     config = run.config()
     root = data_root or Path(config["data_root"])
@@ -134,6 +134,21 @@ def run_bands(run: RunDirectory, task: Task, data_root: Path | None, cache_dir: 
     return bands
 
 
+def _kept(path: Path) -> dict[str, dict[str, Any]]:
+    """What was measured before, by task; nothing where the file was cut off or is of another version."""
+    try:
+        kept = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    fields = {field.name for field in dataclasses.fields(Bands)}
+    tasks = kept.items() if isinstance(kept, dict) else ()
+    return {
+        task: value
+        for task, value in tasks
+        if isinstance(value, dict) and isinstance(value.get("bands"), dict) and value["bands"].keys() == fields
+    }
+
+
 def final_spatial_loss(run: RunDirectory, term: str = "generator/mse") -> float | None:
     """Mean of a spatial loss over the last epoch of training, from ``log.jsonl``.
 
@@ -142,8 +157,7 @@ def final_spatial_loss(run: RunDirectory, term: str = "generator/mse") -> float 
     Returns:
         The mean, divided by the term's weight where the model has one; None where the run has no such term.
     """
-    lines = [json.loads(line) for line in run.log.read_text().splitlines()] if run.log.is_file() else []
-    lines = [line for line in lines if term in line["losses"]]
+    lines = [line for line in run.log_lines() if term in line.get("losses", {})]
     if not lines:
         return None
     config = run.config()

@@ -33,8 +33,11 @@ def known_records(directory: RunDirectory, task: str, config: Config) -> dict[st
     sha256 = file_sha256(directory.last)
     test = _test_images(json.dumps(config["dataset"]), config["data_root"], config["cache_dir"])
     found: dict[str, Record] = {}
-    for line in directory.records.read_text().splitlines():
-        record = read_record(line)
+    for line in directory.records.read_text(errors="replace").splitlines():
+        try:
+            record = read_record(line)
+        except (ValueError, KeyError, TypeError):  # cut off while it was written, or of another version
+            continue
         protocol = record.protocol
         fits = (
             record.provenance.get("checkpoint_sha256") == sha256

@@ -218,7 +218,7 @@ def _run_json(item: Measured) -> Json:
 
 def _training(directory: RunDirectory, run: Run) -> Json:
     """Where a run comes from and what it took; without what holds for one machine, such as its folders."""
-    about = json.loads((directory.path / "run.json").read_text())
+    about = _about(directory)
     config = {key: value for key, value in directory.config().items() if key not in FREE_KEYS | {"recipe"}}
     lines = directory.log_lines()
     steps = lines[-1]["step"] if lines else None
@@ -238,9 +238,25 @@ def _training(directory: RunDirectory, run: Run) -> Json:
         "epochs": None if images is None or not train_images else images / train_images,
         "steps": steps,
         "wall_s": training_seconds(lines),
-        "hardware": machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads",
+        "hardware": machine["gpu"] or f"{machine['cpu']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}",
         "torch": machine["torch"],
     }
+
+
+def _about(directory: RunDirectory) -> Json:
+    """What train.py noted of a run's origin.
+
+    Raises:
+        UserError: if that is gone or damaged: a row of a table must say where it comes from.
+    """
+    path = directory.path / "run.json"
+    try:
+        about = json.loads(path.read_text())
+    except (OSError, ValueError):
+        about = None
+    if not isinstance(about, dict) or not about.keys() >= {"commit", "dirty", "environment"}:
+        raise UserError(f"{path}: does not tell where the run comes from; copy it again, or train anew")
+    return about
 
 
 def _lasting(overrides: list[str]) -> list[str]:
@@ -322,8 +338,9 @@ def _notes(table: Table, settings: Settings, cells: dict[tuple[str, str], list[M
             if record.missing is not None:
                 gaps.setdefault(record.missing, []).append(METRICS[record.metric].name.upper())
     for reason, names in gaps.items():
-        metrics = list(dict.fromkeys(names))
-        notes.append(f"{' and '.join(metrics)} {'is' if len(metrics) == 1 else 'are'} missing: {reason}")
+        *others, last = dict.fromkeys(names)
+        notes.append(f"{', '.join(others)} and {last} are" if others else f"{last} is")
+        notes[-1] += f" missing: {reason}"
     idle: dict[str, list[str]] = {}
     for (row, group), found in cells.items():
         where = " ".join(table.rows[row].labels) + (f" ({table.groups[group].title})" if len(table.groups) > 1 else "")

@@ -16,6 +16,7 @@ from scripts.reproduction.paper import paper_tables, read_paper
 from scripts.reproduction.report import UNITS
 from scripts.reproduction.verdicts import Absent, Measure, Seed
 
+ROW_KEYS = {"id", "labels", "quoted", "groups"}  # of a table that reproduce.py wrote
 PICTURES = "the paper shows this in pictures and prints no number"
 
 
@@ -213,7 +214,12 @@ class OurSource:
 
     def _table(self, name: str) -> dict[str, Any]:
         if name not in self._tables:
-            self._tables[name] = _read(self.results / self.scale / f"{name}.json")
+            path = self.results / self.scale / f"{name}.json"
+            content = _read(path)
+            rows = content.get("rows")
+            if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= ROW_KEYS for row in rows):
+                raise _unreadable(path)
+            self._tables[name] = content
         return self._tables[name]
 
     def _block(self, place: Place) -> dict[str, Any]:
@@ -260,5 +266,9 @@ def _read(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError):
         content = None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: not a readable JSON table; make it again with scripts/reproduce.py")
+        raise _unreadable(path)
     return content
+
+
+def _unreadable(path: Path) -> UserError:
+    return UserError(f"{path}: not a readable JSON table; make it again with scripts/reproduce.py")

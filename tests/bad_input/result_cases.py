@@ -8,9 +8,7 @@ import torch
 from bad_input.case import Case
 from bad_input.place import RUN, Place, encoded, noise
 
-REPRODUCE, FIGURE, AUDIT, BENCHMARK, COLLECT, SAMPLE = (
-    f"scripts/{name}.py" for name in ("reproduce", "figure", "audit", "benchmark", "collect", "sample")
-)
+PROGRAMS = ("reproduce", "figure", "audit", "benchmark", "collect", "sample", "soak")
 Prepare = Callable[[Place], Any]
 
 
@@ -18,9 +16,8 @@ def nothing(place: Place) -> None:
     """The working directory stays empty."""
 
 
-def wrong(program: str) -> Callable[..., Case]:
-    """Makes the cases of one program."""
-    name = program.removeprefix("scripts/").removesuffix(".py")
+def wrong(name: str) -> Callable[..., Case]:
+    """Makes the cases of one script."""
 
     def case(
         id: str,
@@ -31,14 +28,12 @@ def wrong(program: str) -> Callable[..., Case]:
         prepare: Prepare = nothing,
         skip: str | None = None,
     ) -> Case:
-        return Case(f"{name}-{id}", program, tuple(words.split()), cause, fix, why, prepare, skip=skip)
+        return Case(f"{name}-{id}", f"scripts/{name}.py", tuple(words.split()), cause, fix, why, prepare, skip=skip)
 
     return case
 
 
-reproduce, figure, audit, benchmark, collect, sample = map(
-    wrong, (REPRODUCE, FIGURE, AUDIT, BENCHMARK, COLLECT, SAMPLE)
-)
+reproduce, figure, audit, benchmark, collect, sample, soak = map(wrong, PROGRAMS)
 HAS_GPU = "this machine has a GPU" if torch.cuda.is_available() else None
 
 REPRODUCTIONS = [
@@ -133,4 +128,33 @@ SAMPLES = [
     sample("no-such-noise", f"run={RUN} noise=white", "noise=white", "one of const", "not a kind", Place.run),
 ]  # fmt: skip
 
-CASES = [*REPRODUCTIONS, *FIGURES, *AUDITS, *BENCHMARKS, *SAMPLES]
+COLLECTIONS = [
+    collect("nothing", "", "no runs given", "such as", "no argument at all"),
+    collect("no-runs", "outputs/*", r"outputs/\*: no run directories", "such as 'outputs/ae", "moved away"),
+    collect("no-such-column", f"{RUN} sort=quality", "sort=quality: no such column", "there are", "another name",
+            Place.run),
+    collect("unknown-key", f"{RUN} by=psnr", "by", "sort|allowed|out", "another name", Place.run),
+    collect("other-format", f"{RUN} out=table.xlsx", r"out=table\.xlsx", r"\.csv", "a table of text", Place.run),
+    collect("out-below-file", f"{RUN} out=x/000000.png/table.csv", r"000000\.png", "out=|another", "a file is there",
+            Place.run),
+    collect("damaged-config", RUN, r"config\.yaml: not a readable configuration", "copy|train", "damaged",
+            lambda place: (place.run() / "config.yaml").write_bytes(b"\xff\xfe")),
+    *[
+        collect(f"{id}-metrics", RUN, r"outputs/run/metrics\.json", "evaluate the run again", why,
+                lambda place, content=content: (place.run() / "metrics.json").write_bytes(content))
+        for id, content, why in (
+            ("half", b'{"psnr": 20.', "killed while writing"),
+            ("list", b"[1, 2]", "another file of that name"),
+            ("binary", b"\xff\xfe", "damaged"),
+        )
+    ],
+]  # fmt: skip
+
+SOAKS = [
+    soak("word", "long", "long", "key=value", "as an argument"),
+    soak("no-time", "minutes=0", "minutes=0", "above 0|positive|at least|more than", "no round"),
+    soak("time-of-text", "minutes=long", "minutes=long", "number", "not a number"),
+    soak("unknown-override", "minutes=0.01 loss.alfa=1", r"loss\.alfa", r"did you mean loss\.alpha", "a typing error"),
+]  # fmt: skip
+
+CASES = [*REPRODUCTIONS, *FIGURES, *AUDITS, *BENCHMARKS, *SAMPLES, *COLLECTIONS, *SOAKS]
