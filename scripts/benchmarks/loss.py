@@ -56,7 +56,7 @@ def compare(losses: dict[str, nn.Module], shape: tuple[int, ...], settings: Sett
     of one pair of transforms of as many patches."""
     generator = torch.Generator().manual_seed(0)
     fake, real = (torch.rand(shape, generator=generator).to(settings.device) * 2 - 1 for _ in range(2))
-    patch_factor = losses["ours"].patch_factor
+    patch_factor = int(losses["ours"].patch_factor)  # type: ignore[arg-type]
     image = patches(fake, patch_factor).clone(memory_format=torch.contiguous_format)
     fake.requires_grad_()
     actions: dict[str, Callable[[], object]] = {name: _step(loss, fake, real) for name, loss in losses.items()}

@@ -22,12 +22,11 @@ def test_overhead_of_a_step_is_measured_and_recorded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected the name of a measurement"),
-        (["speed"], "expected the name of a measurement"),
-        (["overhead", "model=ae"], "unknown key model; allowed: models"),
+        (["speed"], "speed: no such measurement; expected some of"),
+        (["overhead", "model=ae"], "unknown key model; allowed: rounds"),
         (["overhead", "models=resnet"], "no resnet; expected some of ae"),
         (["overhead", "rounds=many"], "expected whole numbers"),
-        (["overhead", "rounds=0"], "must be at least 1"),
+        (["overhead", "rounds=0"], "expected whole numbers from 1 up"),
     ],
 )
 def test_mistakes_are_named(arguments: list[str], message: str) -> None:

@@ -291,6 +291,8 @@ def test_evaluation_writes_the_images_of_official_stylegan2(form: str, psi: floa
         kind, options = "stylegan2_rosinality", {}
         network = tiny_stylegan2()
         average = renamed(network, rosinality_generator_keys(3, 3))
+        # Its modulated convolutions store their weights for a batch of one.
+        average = {key: value[None] if key.endswith(".conv.weight") else value for key, value in average.items()}
         trained = {key: value + 1 for key, value in average.items()}
         state: dict[str, Any] = {"g": trained, "g_ema": average, "latent_avg": network.mapping.w_avg}
         run = imported(kind, {**state, "args": argparse.Namespace(size=16, latent=8)}, *overrides)
@@ -389,7 +391,7 @@ def test_there_is_no_best_checkpoint() -> None:
         (lambda state: state["model"].pop("generator.model.model.3.bias"), r"missing \['generator.model.model.3.bias'"),
         (lambda state: state["model"].update({"discriminator.x": torch.zeros(1)}), r"unexpected \['discriminator.x'"),
         (lambda state: state.update(networks=["generator", "discriminator"]), r"missing \['discriminator.model.0.bias"),
-        (lambda state: state.pop("networks"), r"missing \['discriminator.model.0.bias"),
+        (lambda state: state.pop("networks"), "a checkpoint with parts missing or of another kind"),
     ],
 )
 def test_declared_networks_must_be_whole_and_alone(change: Callable[[dict[str, Any]], Any], message: str) -> None:
