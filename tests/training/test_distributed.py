@@ -158,10 +158,12 @@ def _same_updates(ours: Path, theirs: Path, words: list[str]) -> None:
     if words[0] == "model=spade":  # a bias in front of a normalisation has no gradient but rounding
         trained = [key for key in trained if not key.endswith("bias")]
     assert len(trained) >= 4
-    for key in trained:
-        # Adam divides by the gradient's size, so that a gradient near zero turns rounding into a step: compare norms.
-        error, moved = (ranks[key] - parts[key]).norm(), (parts[key] - start[key]).norm()
-        assert error <= 0.03 * moved, f"{words[0]} {key}: {error / moved}"
+    # Adam divides by the gradient's size, so that a gradient near zero turns rounding into a step: compare norms.
+    error, moved = (
+        torch.cat([(one[key] - other[key]).flatten() for key in trained]).norm()
+        for one, other in ((ranks, parts), (parts, start))
+    )
+    assert error <= 0.02 * moved, f"{words[0]}: {error / moved}"
 
 
 @pytest.mark.parametrize(

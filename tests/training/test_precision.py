@@ -74,7 +74,7 @@ def test_channels_last_is_the_same_training(name: str) -> None:
     assert _distance(ours, _train(_model(name)), _model(name)) < 0.05
 
 
-@pytest.mark.parametrize(("precision", "similar"), [("bf16", 0.94), ("fp16", 0.999)])
+@pytest.mark.parametrize(("precision", "similar"), [("bf16", 0.94), ("fp16", 0.99)])
 @pytest.mark.parametrize("name", ["vae", "pix2pix", "spade"])
 def test_gradients_in_mixed_precision_point_the_same_way(name: str, precision: str, similar: float) -> None:
     def gradients(choice: Precision) -> torch.Tensor:
