@@ -1,6 +1,6 @@
 """Training steps of StyleGAN2 and SPADE, beside the time of their convolutions alone.
 
-The floor of a step: every convolution and matrix product of the learned layers that it executes, forward and backward and
+The floor of a step: every convolution and matrix product of the learned layers that it executes, forward, backward and
 in second derivatives, is recorded with its shapes, strides, groups, memory layout and type, and all are executed again
 in the same order on random tensors, with nothing between them. Low-pass filters, which are convolutions as well, do
 not count. A step is all of its phases, the optimisers' and the moving averages; regularisers that are not due in every
