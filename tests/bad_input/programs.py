@@ -51,9 +51,9 @@ def run_here(program: str, arguments: Sequence[str]) -> Outcome:
     return Outcome(code, _text(stdout), _text(stderr))
 
 
-def run_apart(program: str, arguments: Sequence[str], prefix: Sequence[str] = ()) -> Outcome:
-    """Run ``program`` in a process of its own, behind the words of ``prefix`` where there are any."""
-    command = [*prefix, sys.executable, str(ROOT / program), *arguments]
+def run_apart(program: str, arguments: Sequence[str]) -> Outcome:
+    """Run ``program`` in a process of its own."""
+    command = [sys.executable, str(ROOT / program), *arguments]
     done = subprocess.run(command, capture_output=True, timeout=120)
     # Streams may hold bytes that are no UTF-8: names of files, as the system gives them.
     return Outcome(done.returncode, *(text.decode(errors="backslashreplace") for text in (done.stdout, done.stderr)))

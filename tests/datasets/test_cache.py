@@ -380,7 +380,7 @@ def test_builds_killed_at_any_moment_end_in_the_cache_of_an_unbroken_one(
         program = Program(_build_slowly, str(folder), str(tmp_path / "c"), cwd=tmp_path)
         wait_until(lambda: list((tmp_path / "c").iterdir()) or not program.running())  # noqa: B023
         time.sleep(dice.random() * 0.5)
-        os.kill(program.pid, signal.SIGKILL)
+        program.send(signal.SIGKILL)
         killed += program.wait() == -signal.SIGKILL
         for path in caches(tmp_path / "c"):  # whatever has the name of a cache is one
             assert path.read_bytes() == unbroken

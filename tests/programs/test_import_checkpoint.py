@@ -127,7 +127,8 @@ def test_spade_with_a_latent_vector_draws_it_from_the_prior() -> None:
         case.check("output", model.generator(semantics, case.tensors()["z"]))
         index = torch.tensor([3, 4])
         expected = model.generator(semantics, latent_noise(index, 7, (256,)))
-    assert torch.equal(model.generate({"label": semantics.argmax(1), "index": index}, "semantic", 7), expected)
+    images = model.generate({"label": semantics.argmax(1), "index": index}, "semantic", 7)
+    torch.testing.assert_close(images, expected, rtol=0, atol=1e-5)  # the layouts in memory differ
 
 
 @pytest.mark.parametrize(
