@@ -5,6 +5,7 @@ Tests kill many of them, or run several as one run, without paying for the impor
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -51,11 +52,16 @@ class Program:
             target=_run, args=(function, arguments, str(cwd), dict(environment or {}), *files)
         )
         self.process.start()
-
-    @property
-    def pid(self) -> int:
         assert self.process.pid is not None
-        return self.process.pid
+        self._handle = os.pidfd_open(self.process.pid)  # the number may be another's once the process is gone
+
+    def send(self, number: signal.Signals) -> bool:
+        """Send it a signal; False where it has ended already."""
+        try:
+            signal.pidfd_send_signal(self._handle, number)
+        except ProcessLookupError:
+            return False
+        return True
 
     def running(self) -> bool:
         return self.process.is_alive()

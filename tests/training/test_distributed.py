@@ -1,7 +1,6 @@
 """Several processes are one run: same arithmetic, same updates, one writer."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -237,7 +236,7 @@ def test_a_process_that_dies_ends_the_run_and_any_number_resumes_it(
     last = tmp_path / "outputs/run/checkpoints/last.pt"
     _wait_for(last, programs)
     killed = time.monotonic()
-    os.kill(programs[victim].pid, signal.SIGKILL)
+    assert programs[victim].send(signal.SIGKILL)
     survivor = programs[1 - victim]
     assert survivor.wait(30) == 2
     assert time.monotonic() - killed < 30

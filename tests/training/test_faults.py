@@ -91,7 +91,7 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(
         if kills < 10:
             wait_until(lambda before=before: last.exists() and last.stat().st_mtime_ns != before, program)
             time.sleep(dice.random() * 0.05)
-            os.kill(program.pid, signal.SIGKILL)
+            program.send(signal.SIGKILL)
             kills += program.wait() == -signal.SIGKILL
         else:
             assert program.wait() == 0, program.err
@@ -109,7 +109,7 @@ def test_a_preempted_run_saves_itself_and_goes_on(
     rarely = [*command, "trainer.checkpoint_every=1000"]
     program = Program(train_program, rarely, cwd=tmp_path)
     wait_until(lambda: f" 3/{STEPS}" in program.err or f" 5/{STEPS}" in program.err, program)
-    os.kill(program.pid, number)
+    assert program.send(number)
     assert program.wait() == EXIT_PREEMPTED
     step = load_checkpoint(tmp_path / "outputs/run/checkpoints/last.pt")["step"]
     assert 3 <= step < STEPS
