@@ -14,7 +14,7 @@ Four properties of the loss shape it:
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from torch import Tensor
 from ffl.spectrum import dct2, idct2
 
 Basis = Literal["dft", "dct", "pixels"]
+T = TypeVar("T")
 
 # Pixels that each thread of a CPU works on at a time: half a megabyte, so that a level-2 cache holds a few steps.
 _PIXELS_AT_A_TIME = 1 << 17
@@ -52,20 +53,21 @@ def focal_mean(
     Returns:
         (N,), or a scalar.
     """
-    learns = torch.is_grad_enabled() and (fake.requires_grad or real.requires_grad)
-    with torch.no_grad():
-        value, gradient = _value_and_gradient(fake, real, predefined, focus, scale, learns)
-        value = value.sum() if add_up else value
-    if gradient is None:
-        return value
-    differentiable = _Gradient.apply(fake, real, gradient, predefined, focus, scale)
-    return _Value.apply(fake, real, value, gradient, differentiable)
+    if torch.is_grad_enabled() and (fake.requires_grad or real.requires_grad):
+        return _FocalMean.apply(fake, real, predefined, focus, scale, add_up)[0]
+    return _value_and_gradient(fake, real, predefined, focus, scale, add_up, learns=False)[0]
 
 
 def _value_and_gradient(
-    fake: Tensor, real: Tensor, predefined: Tensor | None, focus: Focus, scale: float, learns: bool
+    fake: Tensor,
+    real: Tensor,
+    predefined: Tensor | None,
+    focus: Focus,
+    scale: float,
+    add_up: bool,
+    learns: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """The values (N,) and, where it ``learns``, the gradient of their sum with respect to ``fake``."""
+    """What ``focal_mean`` returns and, where it ``learns``, the gradient of its sum with respect to ``fake``."""
     fakes, reals = patches(fake, focus.patch_factor), patches(real, focus.patch_factor)
     spans = _spans(fakes)
     slope = 2 * scale / fake[0].numel()
@@ -73,9 +75,7 @@ def _value_and_gradient(
     planes = None if gradient is None else patches(gradient, focus.patch_factor)
     sums, peaks = [], []
     for span in spans:
-        part = fakes[span]
-        difference = torch.sub(part, reals[span], out=part.new_empty(part.shape))  # contiguous, as transforms like it
-        spectrum = _transform(difference, focus.basis)
+        spectrum = _transform(_difference(fakes[span], reals[span]), focus.basis)
         distance = squared_magnitude(spectrum)
         if predefined is None:
             weight, peak = weights_and_peaks(distance, focus.alpha, focus.log_matrix)
@@ -85,7 +85,9 @@ def _value_and_gradient(
         sums.append(spectrum_sums(distance.mul_(weight), fakes.shape[-1]))
         if not learns:
             continue
-        filtered = _inverse_transform(spectrum.mul_(weight), focus.basis, fakes.shape[-2:])
+        spectrum.mul_(weight)
+        del distance, weight  # the inverse transform holds most, and does without them
+        filtered = _inverse_transform(spectrum, focus.basis, fakes.shape[-2:])
         if planes is None:
             gradient = joined(filtered.mul_(slope), fake.shape)
         else:
@@ -96,73 +98,60 @@ def _value_and_gradient(
         total = total * share.view_as(total)
         if gradient is not None:
             gradient = joined(patches(gradient, focus.patch_factor) * share, fake.shape)
-    return image_means(total, fake) * scale, gradient
+    value = image_means(total, fake) * scale
+    return value.sum() if add_up else value, gradient
 
 
-def _inspected_once(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _inspected_once(forward: Callable[..., T]) -> Callable[..., T]:
     """Keep the signature that ``Function.apply`` would work out anew in each call, which takes as long as an FFT."""
     setattr(forward, "__signature__", inspect.signature(forward))  # noqa: B010
     return forward
 
 
-class _Value(torch.autograd.Function):
-    """Passes ``value`` on, with the gradient that was made together with it.
+class _FocalMean(torch.autograd.Function):
+    """``focal_mean`` with the weight held constant in every derivative; also returns the gradient, for itself alone.
 
-    Args of forward: fake, real, value; the gradient, as a number for first derivatives and as ``_Gradient`` made it
-    for further ones.
+    The first backward pass takes that gradient, as numbers. Others, and derivatives of the gradient, make it again from
+    the images, as a linear function of them.
     """
 
     @staticmethod
     @_inspected_once
-    def forward(fake: Tensor, real: Tensor, value: Tensor, gradient: Tensor, differentiable: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, _, _, gradient, differentiable = inputs
-        ctx.save_for_backward(gradient, differentiable)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, differentiable = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            gradient = differentiable * _per_image(grad)
-        # A loss that is added to others receives one. A GPU would have to be waited for to know.
-        elif not (grad.ndim == 0 and _on_cpu(grad) and grad.item() == 1):
-            gradient = gradient * _per_image(grad)
-        return gradient, -gradient if ctx.needs_input_grad[1] else None, None, None, None
-
-
-class _Gradient(torch.autograd.Function):
-    """Passes ``gradient`` on as what it is, a linear function of fake - real."""
-
-    @staticmethod
-    @_inspected_once
     def forward(
-        fake: Tensor, real: Tensor, gradient: Tensor, predefined: Tensor | None, focus: Focus, scale: float
-    ) -> Tensor:
-        return gradient.view_as(gradient)
+        fake: Tensor, real: Tensor, predefined: Tensor | None, focus: Focus, scale: float, add_up: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        return _value_and_gradient(fake, real, predefined, focus, scale, add_up, learns=True)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        fake, real, _, predefined, ctx.focus, ctx.scale = inputs
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        fake, real, predefined, ctx.focus, ctx.scale, _ = inputs
+        _, ctx.gradient = output
+        ctx.mark_non_differentiable(ctx.gradient)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(fake, real, predefined)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
-        if grad is None:  # a first derivative
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        if grad is None:
             return (None,) * 6
-        fake, real, weight = ctx.saved_tensors
-        focus: Focus = ctx.focus
-        if weight is None:
-            difference = patches(fake.detach() - real.detach(), focus.patch_factor)
-            distance = squared_magnitude(_transform(difference, focus.basis))
-            weight, peaks = weights_and_peaks(distance, focus.alpha, focus.log_matrix)
-            weight = weight * over_largest(peaks) if focus.batch_matrix else weight
-        slope = 2 * ctx.scale / fake[0].numel()
-        filtered = joined(_Filter.apply(patches(grad, focus.patch_factor), weight, focus.basis), fake.shape) * slope
-        return filtered, -filtered if ctx.needs_input_grad[1] else None, None, None, None, None
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None or torch.is_grad_enabled():
+            fake, real, predefined = ctx.saved_tensors
+            gradient = _gradient(fake, real, predefined, ctx.focus, ctx.scale)
+        # A loss that is added to others receives one. A GPU would have to be waited for to know.
+        if grad.ndim or torch.is_grad_enabled() or not _on_cpu(grad) or grad.item() != 1:
+            gradient = gradient * (grad.view(-1, 1, 1, 1) if grad.ndim else grad)
+        return gradient, -gradient if ctx.needs_input_grad[1] else None, None, None, None, None
+
+
+def _gradient(fake: Tensor, real: Tensor, weight: Tensor | None, focus: Focus, scale: float) -> Tensor:
+    """The gradient with respect to ``fake``, differentiable."""
+    difference = patches(fake - real, focus.patch_factor)
+    if weight is None:
+        distance = squared_magnitude(_transform(difference.detach(), focus.basis))
+        weight, peaks = weights_and_peaks(distance, focus.alpha, focus.log_matrix)
+        weight = weight * over_largest(peaks) if focus.batch_matrix else weight
+    return joined(_Filter.apply(difference, weight, focus.basis), fake.shape) * (2 * scale / fake[0].numel())
 
 
 class _Filter(torch.autograd.Function):
@@ -183,8 +172,9 @@ class _Filter(torch.autograd.Function):
         return _Filter.apply(grad, *ctx.saved_tensors, ctx.basis), None, None
 
 
-def _per_image(factor: Tensor) -> Tensor:
-    return factor if factor.ndim == 0 else factor.view(-1, 1, 1, 1)
+def _difference(fakes: Tensor, reals: Tensor) -> Tensor:
+    """Contiguous, as transforms like it, in one pass."""
+    return torch.sub(fakes, reals, out=fakes.new_empty(fakes.shape))
 
 
 def _on_cpu(tensor: Tensor) -> bool:
@@ -196,7 +186,8 @@ def _spans(planes: Tensor) -> list[slice]:
     """The parts of the first axis to work on in turn."""
     if not _on_cpu(planes):
         return [slice(None)]
-    step = max(1, _PIXELS_AT_A_TIME * torch.get_num_threads() // planes[0].numel())
+    parts = max(1, planes.numel() // (_PIXELS_AT_A_TIME * torch.get_num_threads()))
+    step = -(-len(planes) // parts)
     return [slice(start, start + step) for start in range(0, len(planes), step)]
 
 

@@ -1,5 +1,6 @@
 """What a CPU computes a few spectra at a time, and the gradient that is made together with the value."""
 
+import weakref
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ def test_parts_meet_their_matrices(shape: tuple[int, ...] | None, monkeypatch: p
     matrix = None if shape is None else torch.rand(shape, dtype=torch.float64)
     whole = derivatives({}, matrix)
     monkeypatch.setattr(focal_mean, "_PIXELS_AT_A_TIME", 4 * 64)
-    assert len(focal_mean._spans(torch.zeros(15, 1, 1, 8, 8))) == 4
+    assert len(focal_mean._spans(torch.zeros(15, 1, 1, 8, 8))) == 3
     for got, want in zip(derivatives({}, matrix), whole, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-15)
 
@@ -83,14 +84,27 @@ def test_images_may_be_overwritten_before_the_backward_pass() -> None:
     torch.testing.assert_close(leaf.grad, want)
 
 
-def test_second_derivatives_of_overwritten_images_are_refused() -> None:
+@pytest.mark.parametrize("again", [{"retain_graph": True}, {"create_graph": True}], ids=str)
+def test_what_is_made_again_from_overwritten_images_is_refused(again: dict[str, bool]) -> None:
     leaf, real = images()
     fake = leaf * 2
-    (gradient,) = torch.autograd.grad(FocalFrequencyLoss()(fake, real), leaf, create_graph=True)
+    loss = FocalFrequencyLoss()(fake, real)
+    if "retain_graph" in again:  # the first pass takes what was made with the value
+        torch.autograd.grad(loss, leaf, retain_graph=True)
     with torch.no_grad():
         fake.zero_()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        torch.autograd.grad(gradient.sum(), leaf)
+        torch.autograd.grad(loss, leaf, **again)
+
+
+def test_the_gradient_goes_with_the_loss() -> None:
+    fake, real = images()
+    loss = FocalFrequencyLoss(reduction="none")(fake, real)
+    assert loss.grad_fn is not None
+    kept = weakref.ref(loss.grad_fn.gradient)
+    assert kept() is not None
+    del loss
+    assert kept() is None  # at once: nothing refers to itself
 
 
 def test_the_kept_gradient_is_not_the_users() -> None:
