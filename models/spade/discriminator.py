@@ -23,17 +23,27 @@ class ScaleDiscriminator(nn.Module):
         widths = [min(ndf * 2**layer, 512) for layer in range(num_layers)]
         for layer in range(1, num_layers):
             stride = 1 if layer == num_layers - 1 else 2
-            conv = nn.Conv2d(widths[layer - 1], widths[layer], 4, stride, 2, bias=False)
-            self.add_module(f"model{layer}", nn.Sequential(spectral_instance(conv), nn.LeakyReLU(0.2)))
+            conv = spectral_instance(widths[layer - 1], widths[layer], 4, stride, 2)
+            self.add_module(f"model{layer}", nn.Sequential(conv, nn.LeakyReLU(0.2, inplace=True)))
         self.add_module(f"model{num_layers}", nn.Sequential(nn.Conv2d(widths[-1], 1, 4, 1, 2)))
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, in_channels, H, W) to the output of every layer; the last is the logits (N, 1, h, w)."""
-        outputs = []
-        for layer in range(self.num_layers + 1):
-            x = getattr(self, f"model{layer}")(suitable_layout(x, x.shape[1]))
+    def forward(self, semantics: Tensor, images: Tensor) -> list[Tensor]:
+        """(N, C, H, W) and (k N, 3, H, W) to the output of every layer for each image; the last is the logits."""
+        x = self._first(semantics, images)
+        outputs = [x]
+        for layer in range(1, self.num_layers + 1):
+            x = getattr(self, f"model{layer}")(suitable_layout(x))
             outputs.append(x)
         return outputs
+
+    def _first(self, semantics: Tensor, images: Tensor) -> Tensor:
+        """The first layer on map and image together: the map's part is the same for all its images, and done once."""
+        conv, activation = self.get_submodule("model0").children()
+        assert isinstance(conv, nn.Conv2d)
+        of_map, of_image = conv.weight.split([semantics.shape[1], images.shape[1]], 1)
+        shared = F.conv2d(semantics, of_map, conv.bias, conv.stride, conv.padding)
+        own = F.conv2d(images, of_image, None, conv.stride, conv.padding)
+        return activation((own.unflatten(0, (-1, len(semantics))) + shared).flatten(0, 1))
 
 
 class MultiscaleDiscriminator(nn.Module):
@@ -52,12 +62,22 @@ class MultiscaleDiscriminator(nn.Module):
         for scale in range(num_scales):
             self.add_module(f"discriminator_{scale}", ScaleDiscriminator(in_channels, ndf, num_layers))
 
-    def forward(self, x: Tensor) -> list[list[Tensor]]:
-        """(N, in_channels, H, W), semantic map and image concatenated, to each scale's layer outputs."""
+    def forward(self, semantics: Tensor, images: Tensor) -> list[list[Tensor]]:
+        """Each scale's layer outputs for each image.
+
+        Args:
+            semantics: (N, C, H, W), the semantic maps.
+            images: (k N, 3, H, W), k for each map: first one of all maps, then another of all.
+        """
+        semantics, images = suitable_layout(semantics), suitable_layout(images)
         outputs = []
-        x = suitable_layout(x, x.shape[1])
         for scale in range(self.num_scales):
             if scale:
-                x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
-            outputs.append(getattr(self, f"discriminator_{scale}")(x))
+                semantics, images = halve(semantics), halve(images)
+            outputs.append(getattr(self, f"discriminator_{scale}")(semantics, images))
         return outputs
+
+
+def halve(x: Tensor) -> Tensor:
+    """Half the resolution: means over 3x3 pixels, fewer at the borders."""
+    return F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)

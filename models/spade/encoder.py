@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.spade.layers import spectral_instance
+from models.spade.layers import spectral_instance, suitable_layout
 
 INPUT_SIZE = 256  # every image is resized to this square
 NUM_LAYERS = 6
@@ -25,8 +25,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         widths = [3, *(ngf * min(2**layer, 8) for layer in range(NUM_LAYERS))]
         for layer in range(NUM_LAYERS):
-            conv = nn.Conv2d(widths[layer], widths[layer + 1], 3, 2, 1, bias=False)
-            self.add_module(f"layer{layer + 1}", spectral_instance(conv))
+            self.add_module(f"layer{layer + 1}", spectral_instance(widths[layer], widths[layer + 1], 3, 2, 1))
         self.fc_mu = nn.Linear(widths[-1] * LAST_SIZE**2, latent_dim)
         self.fc_var = nn.Linear(widths[-1] * LAST_SIZE**2, latent_dim)
 
@@ -36,6 +35,6 @@ class ImageEncoder(nn.Module):
         if x.shape[-2:] != (INPUT_SIZE, INPUT_SIZE):
             x = F.interpolate(x, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear")
         for layer in range(1, NUM_LAYERS + 1):
-            x = F.leaky_relu(getattr(self, f"layer{layer}")(x), 0.2)
+            x = F.leaky_relu_(getattr(self, f"layer{layer}")(suitable_layout(x)), 0.2)
         x = x.flatten(1)
         return self.fc_mu(x), self.fc_var(x)

@@ -1,15 +1,15 @@
 """Generator of SPADE; keys and shapes of its state dict are those of the official release."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import spectral_norm
 
 from ffl.distributed import SyncBatchNorm2d
-from models.spade.layers import suitable_layout
+from models.spade.layers import SpectralConv2d, suitable_layout
 
 Upsampling = Literal["normal", "more", "most"]
 
@@ -34,13 +34,16 @@ class SpadeNorm(nn.Module):
         self.mlp_beta = nn.Conv2d(hidden, num_features, 3, padding=1)
 
     def forward(self, x: Tensor, semantics: Tensor) -> Tensor:
-        """(N, num_features, h, w) and (N, semantic_channels, h, w) to (N, num_features, h, w); new memory."""
+        """(N, num_features, h, w) and (N, semantic_channels, h, w) to (N, num_features, h, w)."""
+        return self.modulate(self.param_free_norm(x), semantics)
+
+    def modulate(self, normalised: Tensor, semantics: Tensor) -> Tensor:
+        """x (1 + γ) + β with γ and β from the semantic map, in new memory; shapes as in ``forward``."""
         hidden = self.mlp_shared(semantics)
-        # The 1 in x (1 + γ) + β goes into the bias of γ, and β is added in place: fewer passes over memory.
+        # The 1 goes into the bias of γ, and β is added in place: fewer passes over memory.
         gamma, beta = self.mlp_gamma, self.mlp_beta(hidden)
         assert gamma.bias is not None
-        scale = F.conv2d(hidden, gamma.weight, gamma.bias + 1, padding=1)
-        return (self.param_free_norm(x) * scale).add_(beta)
+        return (normalised * F.conv2d(hidden, gamma.weight, gamma.bias + 1, padding=1)).add_(beta)
 
 
 class SpadeBlock(nn.Module):
@@ -55,21 +58,25 @@ class SpadeBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, semantic_channels: int, hidden: int) -> None:
         super().__init__()
-        self.in_channels = in_channels
         middle = min(in_channels, out_channels)
         self.learned_shortcut = in_channels != out_channels
-        self.conv_0 = spectral_norm(nn.Conv2d(in_channels, middle, 3, padding=1))
-        self.conv_1 = spectral_norm(nn.Conv2d(middle, out_channels, 3, padding=1))
+        self.conv_0 = SpectralConv2d(in_channels, middle, 3, padding=1)
+        self.conv_1 = SpectralConv2d(middle, out_channels, 3, padding=1)
         self.norm_0 = SpadeNorm(in_channels, semantic_channels, hidden)
         self.norm_1 = SpadeNorm(middle, semantic_channels, hidden)
         if self.learned_shortcut:
-            self.conv_s = spectral_norm(nn.Conv2d(in_channels, out_channels, 1, bias=False))
+            self.conv_s = SpectralConv2d(in_channels, out_channels, 1, bias=False)
             self.norm_s = SpadeNorm(in_channels, semantic_channels, hidden)
 
     def forward(self, x: Tensor, semantics: Tensor) -> Tensor:
         """(N, in_channels, h, w) and (N, semantic_channels, h, w) to (N, out_channels, h, w)."""
-        shortcut = self.conv_s(self.norm_s(x, semantics)) if self.learned_shortcut else x
-        x = self.conv_0(F.leaky_relu_(self.norm_0(x, semantics), 0.2))
+        if self.learned_shortcut:
+            normalised, for_shortcut = normalise_twice(x, self.norm_0.param_free_norm, self.norm_s.param_free_norm)
+            shortcut = self.conv_s(self.norm_s.modulate(for_shortcut, semantics))
+            x = self.norm_0.modulate(normalised, semantics)
+        else:
+            shortcut, x = x, self.norm_0(x, semantics)
+        x = self.conv_0(F.leaky_relu_(x, 0.2))
         x = self.conv_1(F.leaky_relu_(self.norm_1(x, semantics), 0.2))
         return shortcut + x
 
@@ -128,23 +135,47 @@ class SpadeGenerator(nn.Module):
         if (z is None) != (self.latent_dim is None):
             expected = "no z" if self.latent_dim is None else f"z of shape (N, {self.latent_dim})"
             raise ValueError(f"this generator takes {expected}, got {None if z is None else tuple(z.shape)}")
-        level = F.interpolate(semantics, size=self.first_size, mode="nearest")  # the map at the resolution of x
+        level = resize(semantics, self.first_size)  # the map at the resolution of x
         if z is None:
             x = self.fc(level)
         else:
             x = self.fc(z).unflatten(1, (-1, *self.first_size))
         for name, doubles in self.schedule:
-            block: SpadeBlock = getattr(self, name)
-            x = suitable_layout(x, block.in_channels)
-            if doubles:
-                x = double(x)
+            x = suitable_layout(double(x) if doubles else x)
             if level.shape[-2:] != x.shape[-2:]:
-                level = F.interpolate(semantics, size=x.shape[-2:], mode="nearest")
-            level = suitable_layout(level, block.in_channels)
-            x = block(x, level)
+                level = resize(semantics, x.shape[-2:])
+            x = getattr(self, name)(x, like_layout(level, x))
         return torch.tanh(self.conv_img(F.leaky_relu_(x, 0.2)))
+
+
+def normalise_twice(x: Tensor, first: nn.BatchNorm2d, second: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """``first(x)`` and ``second(x)`` of batch norms without parameters, which in training are the same."""
+    if not first.training:
+        return first(x), second(x)
+    averages = [(getattr(first, name), getattr(second, name)) for name in ("running_mean", "running_var")]
+    gaps = [theirs - ours for ours, theirs in averages]
+    normalised = first(x)
+    assert first.momentum is not None
+    assert second.num_batches_tracked is not None
+    with torch.no_grad():
+        for (ours, theirs), gap in zip(averages, gaps, strict=True):
+            theirs.copy_(ours + (1 - first.momentum) * gap)  # both move by the same statistics
+        second.num_batches_tracked += 1
+    return normalised, normalised
+
+
+def resize(semantics: Tensor, size: Sequence[int]) -> Tensor:
+    """The semantic map (N, C, H, W) at another size, by its nearest pixels."""
+    return semantics if semantics.shape[-2:] == tuple(size) else F.interpolate(semantics, size=size, mode="nearest")
 
 
 def double(x: Tensor) -> Tensor:
     """Twice the resolution, by repeating pixels."""
+    if x.device.type == "cpu":  # it takes a tenth of the time in this layout
+        x = x.contiguous(memory_format=torch.channels_last)
     return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def like_layout(x: Tensor, other: Tensor) -> Tensor:
+    """``x`` in the memory layout of ``other``, so that what is computed from both is in one."""
+    return x.contiguous() if other.is_contiguous() else x.contiguous(memory_format=torch.channels_last)

@@ -1,21 +1,90 @@
 """Layers that the networks of SPADE share."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import spectral_norm
 
 MANY_CHANNELS = 256
+SPECTRAL_EPS = 1e-12
 
 
-def suitable_layout(x: Tensor, channels: int) -> Tensor:
-    """Features in the memory layout in which a CPU convolves that many channels faster; as they are on a GPU.
+def suitable_layout(x: Tensor) -> Tensor:
+    """Feature maps (N, C, H, W) in the memory layout in which a CPU convolves them faster; on a GPU as they are.
 
-    Few channels: channels last, up to twice as fast. Many: channels first, which sums up more exactly as well.
+    Channels last is up to twice as fast, but for deep and small maps. With many channels its rounding errors grow,
+    because it adds up all products in one chain.
     """
     if x.device.type != "cpu":
         return x
-    return x.contiguous(memory_format=torch.channels_last if channels < MANY_CHANNELS else torch.contiguous_format)
+    channels, pixels = x.shape[1], x.numel() // max(1, x.shape[1])
+    first = channels > MANY_CHANNELS or channels >= pixels
+    return x.contiguous(memory_format=torch.contiguous_format if first else torch.channels_last)
+
+
+class SpectralConv2d(nn.Conv2d):
+    """Convolution whose weight is divided by its largest singular value (Miyato et al., 2018).
+
+    As ``torch.nn.utils.spectral_norm``, with the same keys, initial values and results: in training one power iteration
+    per call moves the singular vectors, which are constants in the derivative. The division is done on the input where
+    that is smaller than the weight, and its derivative is added to that of the weight in one pass. Otherwise it takes
+    longer than the convolution itself in the deep layers, whose weights are large and whose maps are small.
+
+    Args:
+        arguments, options: of ``nn.Conv2d``.
+    """
+
+    weight_u: Tensor
+    weight_v: Tensor
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        weight = self.weight.detach()
+        del self.weight
+        self.weight_orig = nn.Parameter(weight)
+        for name, size in zip(("weight_u", "weight_v"), weight.flatten(1).shape, strict=True):
+            self.register_buffer(name, F.normalize(weight.new_empty(size).normal_(), dim=0, eps=SPECTRAL_EPS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, I, H, W) to (N, O, h, w)."""
+        weight, sigma = _SpectralNorm.apply(self.weight_orig, *self._singular())
+        factor = sigma.reciprocal()
+        if x.numel() < weight.numel():
+            return self._conv_forward(x * factor, weight, self.bias)
+        return self._conv_forward(x, weight * factor, self.bias)
+
+    @torch.no_grad()
+    def _singular(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Left and right singular vector and their value, in full precision under autocast too."""
+        with torch.autocast(self.weight_orig.device.type, enabled=False):
+            matrix, u, v = self.weight_orig.flatten(1), self.weight_u, self.weight_v
+            if not self.training:
+                return u, v, u.dot(matrix.mv(v))
+            v = F.normalize(matrix.t().mv(u), dim=0, eps=SPECTRAL_EPS)
+            stretched = matrix.mv(v)
+            u = F.normalize(stretched, dim=0, eps=SPECTRAL_EPS)
+            self.weight_u.copy_(u)  # copies, so that the derivative of this call survives the next one
+            self.weight_v.copy_(v)
+            return u, v, u.dot(stretched)
+
+
+class _SpectralNorm(torch.autograd.Function):
+    """The weight as it is, and σ = uᵀ W v as a function of it: dσ/dW = u vᵀ."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, u: Tensor, v: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(u, v)
+        return weight.view_as(weight), sigma.view_as(sigma)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        (weight, sigma), (u, v) = gradients, ctx.saved_tensors
+        if weight is None or sigma is None:  # the output depends on both or on neither
+            return None, None, None, None
+        weight = torch.addr(weight.flatten(1), u * sigma, v).view_as(weight)
+        return weight, None, None, None
 
 
 class InstanceNorm(nn.Module):
@@ -26,11 +95,9 @@ class InstanceNorm(nn.Module):
         return F.group_norm(x.contiguous(), x.shape[1])
 
 
-def spectral_instance(conv: nn.Conv2d) -> nn.Sequential:
-    """A convolution under spectral norm, then instance norm, which would undo a bias of the convolution."""
-    if conv.bias is not None:
-        raise ValueError("spectral_instance takes a convolution without bias")
-    return nn.Sequential(spectral_norm(conv), InstanceNorm())
+def spectral_instance(*arguments: int) -> nn.Sequential:
+    """A convolution (arguments of ``nn.Conv2d``) under spectral norm, then instance norm, which would undo a bias."""
+    return nn.Sequential(SpectralConv2d(*arguments, bias=False), InstanceNorm())
 
 
 def init_xavier(network: nn.Module, gain: float = 0.02) -> None:
@@ -41,7 +108,7 @@ def init_xavier(network: nn.Module, gain: float = 0.02) -> None:
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            weight = getattr(module, "weight_orig", module.weight)  # spectral norm keeps the parameter there
+            weight = module.weight_orig if isinstance(module, SpectralConv2d) else module.weight
             nn.init.xavier_normal_(weight, gain)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

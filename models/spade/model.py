@@ -184,9 +184,7 @@ class Spade(Model):
 
     def _discriminate(self, batch: Batch, fake: Tensor) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
         """Layer outputs of each scale for generated and for real images, from one pass over both."""
-        semantics = batch["semantics"]
-        images = (suitable_layout(image, image.shape[1]) for image in (fake, batch["image"]))
-        outputs = self.discriminator(torch.cat([torch.cat([semantics, image], 1) for image in images]))
+        outputs = self.discriminator(batch["semantics"], torch.cat([fake, batch["image"]]))
         count = len(fake)
         return (
             [[layer[:count] for layer in layers] for layers in outputs],
@@ -207,7 +205,7 @@ class Spade(Model):
         label = batch["label"]
         shape = (label.shape[0], self.label_channels, *label.shape[1:])
         one_hot = torch.zeros(shape, dtype=self.generator.conv_img.weight.dtype, device=label.device)
-        one_hot = suitable_layout(one_hot, self.label_channels).scatter_(1, label.unsqueeze(1), 1.0)
+        one_hot = suitable_layout(one_hot).scatter_(1, label.unsqueeze(1), 1.0)
         if not self.instance_edges:
             return one_hot
         if "instance" not in batch:

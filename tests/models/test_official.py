@@ -70,7 +70,7 @@ def test_spade_discriminator(name: str) -> None:
     network = load_official("spade_discriminator", case.state_dict(), **case.args)
     inputs = case.tensors()
     with torch.no_grad():
-        scales = network(torch.cat([inputs["semantics"], inputs["image"]], 1))
+        scales = network(inputs["semantics"], inputs["image"])
     for scale, layers in enumerate(scales):
         case.check(f"D{scale}_feature4", layers[-1])
 

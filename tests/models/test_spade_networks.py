@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from models.spade import ImageEncoder, MultiscaleDiscriminator, SpadeGenerator
 from models.spade.encoder import INPUT_SIZE
-from models.spade.generator import DOUBLINGS
-from models.spade.layers import init_xavier, spectral_instance
+from models.spade.generator import DOUBLINGS, normalise_twice
+from models.spade.layers import InstanceNorm, SpectralConv2d, init_xavier
 
 
 def semantic_channels(case: Case) -> int:
@@ -54,7 +54,7 @@ def test_discriminator_is_the_official_one(name: str) -> None:
     network.load_state_dict(case.state_dict())
     inputs = case.tensors()
     with torch.no_grad():
-        scales = network.eval()(torch.cat([inputs["semantics"], inputs["image"]], 1))
+        scales = network.eval()(inputs["semantics"], inputs["image"])
     for scale, layers in enumerate(scales):
         for layer, features in enumerate(layers):
             case.check(f"D{scale}_feature{layer}", features)
@@ -125,6 +125,97 @@ def test_initial_weights() -> None:
     assert plain.std().item() == pytest.approx(0.02 * (2 / (36 * 9 + 128 * 9)) ** 0.5, rel=0.02)
 
 
-def test_a_bias_before_instance_norm_is_refused() -> None:
-    with pytest.raises(ValueError, match="without bias"):
-        spectral_instance(nn.Conv2d(3, 4, 3))
+@pytest.mark.parametrize("size", [3, 12])  # input smaller and larger than the weight
+@pytest.mark.parametrize("bias", [False, True])
+def test_spectral_convolution_is_torchs(size: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    theirs = nn.utils.spectral_norm(nn.Conv2d(6, 5, 3, 2, 1, bias=bias)).double()
+    torch.manual_seed(0)
+    ours = SpectralConv2d(6, 5, 3, 2, 1, bias=bias).double()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
+    for training in (True, True, False):
+        results = []
+        for network in (theirs.train(training), ours.train(training)):
+            torch.manual_seed(1)
+            x = torch.randn(2, 6, size, size, dtype=torch.float64, requires_grad=True)
+            y = network(x)
+            y.square().sum().backward()
+            results.append([y, x.grad, *(parameter.grad for parameter in network.parameters()), *network.buffers()])
+        for want, got in zip(*results, strict=True):
+            torch.testing.assert_close(got, want)
+        with torch.no_grad():
+            for parameters in zip(theirs.parameters(), ours.parameters(), strict=True):
+                for parameter in parameters:
+                    parameter -= 0.01 * parameter.grad
+                    parameter.grad = None
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_spectral_convolution_has_derivatives_of_second_order(size: int) -> None:
+    network = SpectralConv2d(2, 3, 3, padding=1).double().eval()
+    x = torch.randn(1, 2, size, size, dtype=torch.float64, requires_grad=True)
+    weight = network.weight_orig.detach().clone().requires_grad_()
+
+    def function(x: Tensor, weight: Tensor) -> Tensor:
+        return torch.func.functional_call(network, {"weight_orig": weight}, x).square()
+
+    # Off the power iteration's fixed point u is no singular vector, and uᵀ W v is still what is differentiated.
+    assert torch.autograd.gradcheck(function, (x, weight))
+    assert torch.autograd.gradgradcheck(function, (x, weight))
+
+
+def test_spectral_convolution_of_channels_last() -> None:
+    network = SpectralConv2d(8, 8, 3, padding=1).eval()
+    x = torch.randn(2, 8, 16, 16)
+    gradients = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        network.zero_grad()
+        network(x.contiguous(memory_format=layout)).square().sum().backward()
+        gradients.append(network.weight_orig.grad)
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
+def test_spectral_norm_is_found_in_full_precision_under_autocast() -> None:
+    network = SpectralConv2d(8, 8, 3, padding=1)
+    initial = network.weight_u.clone()
+    x = torch.randn(1, 8, 4, 4)
+    network(x)
+    expected = network.weight_u.clone()
+    network.weight_u.copy_(initial)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert network(x).dtype == torch.bfloat16
+    assert torch.equal(network.weight_u, expected)
+
+
+def test_instance_norm_is_torchs() -> None:
+    x = torch.randn(2, 5, 6, 7, dtype=torch.float64) * 3 + 1
+    torch.testing.assert_close(InstanceNorm()(x), nn.InstanceNorm2d(5)(x))
+
+
+def test_two_normalisations_of_the_same_features_are_one() -> None:
+    pairs = [[nn.BatchNorm2d(3, affine=False).double() for _ in range(2)] for _ in range(2)]
+    for _, second in pairs:
+        second.running_mean += 0.5  # weights of unknown origin may disagree
+    for training in (True, True, False):
+        x = torch.randn(4, 3, 5, 5, dtype=torch.float64) * 2 + 1
+        for network in (*pairs[0], *pairs[1]):
+            network.train(training)
+        for got, want in zip(normalise_twice(x, *pairs[0]), (network(x) for network in pairs[1]), strict=True):
+            torch.testing.assert_close(got, want)
+        for ours, theirs in zip(*pairs, strict=True):
+            torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+
+
+def test_discriminator_sees_several_images_of_a_map() -> None:
+    network = MultiscaleDiscriminator(4 + 3, ndf=4).double().eval()
+    semantics, images = torch.rand(2, 4, 32, 64).double(), torch.rand(6, 3, 32, 64).double()
+    together = network(semantics, images)
+    first = network.discriminator_0.model0[0]
+    both = torch.cat([semantics.repeat(3, 1, 1, 1), images], 1)
+    torch.testing.assert_close(together[0][0], nn.functional.leaky_relu(first(both), 0.2))
+    for part in range(3):
+        alone = network(semantics, images[2 * part : 2 * part + 2])
+        for layers, own in zip(together, alone, strict=True):
+            for layer, expected in zip(layers, own, strict=True):
+                torch.testing.assert_close(layer[2 * part : 2 * part + 2], expected)
