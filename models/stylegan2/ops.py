@@ -197,7 +197,9 @@ class _Activation(torch.autograd.Function):
 
 
 def _reaches(x: Tensor, limit: float) -> bool:
-    return bool(x.amax() >= limit) or bool(x.amin() <= -limit)
+    """Whether a magnitude is ``limit`` or more. Norms of rows bound it from above, and take a single pass."""
+    norms = torch.linalg.vector_norm(x, dim=(1, -1) if x.dim() > 2 else 1)
+    return not (norms.amax() < limit or (x.amax() < limit and x.amin() > -limit))
 
 
 class _ActivationGradient(torch.autograd.Function):

@@ -7,10 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.signal import convolve2d
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
 from models.stylegan2.discriminator import minibatch_stddev
+from models.stylegan2.layers import EqualizedConv2d
 from models.stylegan2.ops import (
     bias_act,
     downsample2d,
@@ -107,6 +108,38 @@ def test_bias_act_follows_its_definition(activation: str, gain: float | None, cl
     torch.testing.assert_close(bias_act(x, None, activation, gain), bias_act(x, 0 * bias, activation, gain))
 
 
+@pytest.mark.parametrize("bias", [None, torch.tensor([0.3, -0.2, 0.1]).double()])
+def test_bias_act_in_place_is_the_same_in_the_memory_of_its_input(bias: Tensor | None) -> None:
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    results = []
+    for inplace in (False, True):
+        leaf = x.clone().requires_grad_()
+        made = leaf * 2
+        y = bias_act(made, bias, gain=1.0, clamp=1.5, inplace=inplace)
+        assert (y.data_ptr() == made.data_ptr()) == inplace
+        y.pow(3).sum().backward()
+        results.append((y.detach(), leaf.grad))
+    assert results[0][0].abs().max() == 1.5
+    torch.testing.assert_close(results[1], results[0])
+
+
+@pytest.mark.parametrize(
+    "values", [[0.1, -0.2, 0.1], [0.9, -0.9, 0.8], [0.9, 2.0, -0.1], [0.1, 0.2, -3.0], [1.0, 0.0, 0.5]]
+)
+def test_clamped_values_pass_no_gradient(values: list[float]) -> None:
+    # Rows whose norm is below the limit, above it with no value at it, and with a value beyond or at it.
+    x = torch.tensor(values, dtype=torch.float64).reshape(1, 3, 1, 1).requires_grad_()
+    y = bias_act(x, None, "linear", clamp=1.0)
+    y.sum().backward()
+    assert torch.equal(y.detach(), x.detach().clip(-1, 1))
+    assert torch.equal(x.grad, (x.detach().abs() < 1).double())
+
+
+def test_one_value_that_is_no_number_leaves_the_others_clamped() -> None:
+    x = torch.tensor([[math.nan, 5.0]], requires_grad=True)
+    assert bias_act(x, None, "linear", clamp=1.0)[0, 1] == 1
+
+
 def test_bias_act_has_derivatives_of_second_order() -> None:
     # A grid of values away from the kink at 0 and the limits at 1, where finite differences mean nothing.
     x = (torch.arange(24, dtype=torch.float64).reshape(2, 3, 4) / 10 - 1.15).requires_grad_()
@@ -152,10 +185,33 @@ def test_modulated_convolution_equals_one_convolution_per_image(
     torch.testing.assert_close(got, modulated_reference(x, weight, styles, up, demodulate, noise))
 
 
+def test_gain_of_a_modulated_convolution_spares_the_noise() -> None:
+    x, weight, styles = torch.randn(2, 4, 5, 5), torch.randn(3, 4, 3, 3), torch.randn(2, 4)
+    noise = torch.randn(2, 1, 5, 5)
+    for demodulate in (False, True):
+        plain = modulated_conv2d(x, weight, styles, demodulate=demodulate)
+        got = modulated_conv2d(x, weight, styles, demodulate=demodulate, gain=1.7, noise=noise)
+        torch.testing.assert_close(got, 1.7 * plain + noise)
+        with torch.no_grad():
+            got = modulated_conv2d(x, weight, styles, demodulate=demodulate, gain=1.7, noise=noise)
+        torch.testing.assert_close(got, 1.7 * plain + noise)
+
+
+@pytest.mark.parametrize("down", [1, 2])
+@pytest.mark.parametrize("activation", ["linear", "lrelu"])
+def test_gain_of_an_equalised_convolution_is_on_all_of_it(activation: str, down: int) -> None:
+    layer = EqualizedConv2d(3, 4, 3, activation, down=down, clamp=0.5)
+    nn.init.normal_(layer.bias)
+    x = torch.randn(2, 3, 8, 8)
+    plain = layer(x)
+    assert plain.abs().max() == 0.5
+    torch.testing.assert_close(layer(x, 0.7), 0.7 * plain)
+
+
 @pytest.mark.parametrize("grouped", [False, True])
-@pytest.mark.parametrize("up", [1, 2])
-def test_modulated_convolution_has_derivatives_of_second_order(up: int, grouped: bool) -> None:
-    shapes = [(2, 2, 3, 3), (2, 2, 3, 3), (2, 2)]
+@pytest.mark.parametrize(("up", "size"), [(1, 1), (1, 3), (2, 3)])
+def test_modulated_convolution_has_derivatives_of_second_order(up: int, size: int, grouped: bool) -> None:
+    shapes = [(2, 2, 3, 3), (2, 2, size, size), (2, 2)]
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
 
     def function(x: Tensor, weight: Tensor, styles: Tensor) -> Tensor:
