@@ -11,9 +11,9 @@ floor       training steps of StyleGAN2 and SPADE, beside their convolutions alo
 growth      cost against image size, batch and data set size; with json=FILE also growth.png and growth.md beside it
 
 No subset: all of them. Peers are measured in the same process in turn; pip install '.[bench]' installs them. Measured
-are the CPU and, where there is one, the GPU. threads= gives the CPU's thread counts (1 and all); every subset but the
-loss takes the last. small=true: tiny sizes, to see that everything runs. Printed are medians over the rounds and
-whether each target holds.
+are the CPU and, where there is one, the GPU. threads= gives torch's thread counts on the CPU (1 and all): loss and
+metrics are measured with each in turn, the other subsets with the last. small=true: tiny sizes, to see that everything
+runs. Printed are medians over the rounds and whether each target holds.
 """
 
 import importlib
@@ -31,7 +31,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 from ffl.errors import UserError
 from ffl.files import write_text
 from ffl.provenance import code_version, environment
-from ffl.training.program import user_errors
+from ffl.training.program import run_script
 from scripts.benchmarks.settings import Request, Settings, parse
 from scripts.benchmarks.targets import shown
 from scripts.benchmarks.timing import threads
@@ -108,8 +108,4 @@ def _write(
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
-    else:
-        with user_errors():
-            main(sys.argv[1:])
+    run_script(main, __doc__)

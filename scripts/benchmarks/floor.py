@@ -11,7 +11,7 @@ import functools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -90,7 +90,9 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _measure_case(case: Case, settings: Settings) -> dict[str, Any]:
-    step, phases = training_step(case, settings)
+    if settings.small:
+        case = replace(case, overrides=(*case.overrides, *SMALL[case.model]), size=32, batch_size=2)
+    step, phases = training_step(case, settings.device)
     kinds = step_kinds(phases)
     step(0)  # what is made in the first step only
     floors = {number: record(functools.partial(step, number)) for number in kinds}
@@ -129,21 +131,20 @@ def _measure_case(case: Case, settings: Settings) -> dict[str, Any]:
     return row
 
 
-def training_step(case: Case, settings: Settings) -> tuple[Callable[[int], None], list[Phase]]:
+def training_step(case: Case, device: torch.device) -> tuple[Callable[[int], None], list[Phase]]:
     """A function that does the training step of a number on random images, and the model's phases."""
-    size, batch_size = (32, 2) if settings.small else (case.size, case.batch_size)
-    small = SMALL[case.model] if settings.small else ()
-    config = compose("train", [f"model={case.model}", *case.overrides, *small])
+    size, batch_size = case.size, case.batch_size
+    config = compose("train", [f"model={case.model}", *case.overrides])
     seed_weights(config["seed"])
     model = build_model(**config["model"], image_size=(size, size), objective=Objective(**config["loss"]))
-    model.to(settings.device).train()
+    model.to(device).train()
     phases = model.phases()
     optimizers = make_optimizers(phases)
-    images = torch.rand(batch_size, 3, size, size, device=settings.device) * 2 - 1
+    images = torch.rand(batch_size, 3, size, size, device=device) * 2 - 1
     batch: Batch = {"image": images}
     if "label" in model.inputs:
         coarse = torch.randint(0, config["model"]["label_channels"], (batch_size, size // 8, size // 8))
-        batch["label"] = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2).to(settings.device)
+        batch["label"] = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2).to(device)
 
     def step(number: int) -> None:
         update(model, phases, optimizers, {0: dict(batch)}, config["seed"], number)
@@ -243,6 +244,8 @@ def operator_shares(action: Action, device: torch.device) -> list[dict[str, Any]
 
 
 def _group(name: str, shapes: list[list[int]]) -> str:
+    if name.startswith("autograd::") or name.endswith("Backward"):
+        return "autograd"
     if name not in PROFILED:
         return name
     place = PROFILED[name]

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ffl import FocalFrequencyLoss
 from scripts.benchmarks.loss import compare
 from scripts.benchmarks.settings import Settings
 from scripts.benchmarks.training import epoch_seconds, train_ours
@@ -40,14 +39,11 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _loss(grows: str, to: int, shape: tuple[int, ...], settings: Settings) -> dict[str, Any]:
-    from focal_frequency_loss import FocalFrequencyLoss as AuthorsLoss
-
-    losses = {"ours": FocalFrequencyLoss(), "authors": AuthorsLoss()}
     row = {
         "grows": grows,
         "to": to,
         "shape": list(shape),
-        **compare(losses, shape, settings, settings.rounds_or(ROUNDS)),
+        **compare({}, shape, settings, settings.rounds_or(ROUNDS)),
     }
     print(
         f"{grows:<10} {to:>5}  {1e3 * row['ours_s']:9.3f} ms  authors {1e3 * row['authors_s']:9.3f} ms  "

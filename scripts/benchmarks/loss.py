@@ -27,14 +27,11 @@ MEMORY_SHARE = 1 / 3
 
 def measure(settings: Settings) -> list[dict[str, Any]]:
     """One row per shape, patch factor and ave_spectrum; prints each."""
-    from focal_frequency_loss import FocalFrequencyLoss as AuthorsLoss
-
     rows = []
     shapes = SMALL_SHAPES if settings.small else SHAPES
     for shape, patch_factor, average in itertools.product(shapes, PATCH_FACTORS, (False, True)):
         options: dict[str, Any] = {"patch_factor": patch_factor, "ave_spectrum": average}
-        losses = {"ours": FocalFrequencyLoss(**options), "authors": AuthorsLoss(**options)}
-        row = {"shape": list(shape), **options, **compare(losses, shape, settings, settings.rounds_or(ROUNDS))}
+        row = {"shape": list(shape), **options, **compare(options, shape, settings, settings.rounds_or(ROUNDS))}
         many = average and shape[0] >= MANY
         row["targets"] = [
             at_least("speed-up", row["speedup"], SPEEDUP_OF_AVERAGES if many else SPEEDUP),
@@ -51,13 +48,19 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
     return rows
 
 
-def compare(losses: dict[str, nn.Module], shape: tuple[int, ...], settings: Settings, rounds: int) -> dict[str, Any]:
-    """Seconds and bytes of one forward and backward pass of "ours" and "authors" on images of ``shape``, and seconds
-    of one pair of transforms of as many patches."""
+def compare(options: dict[str, Any], shape: tuple[int, ...], settings: Settings, rounds: int) -> dict[str, Any]:
+    """Our loss and the authors' with the same options, on images of ``shape``.
+
+    Returns:
+        Seconds and bytes of a forward and backward pass of "ours" and "authors", seconds of one "pair" of transforms of
+        as many patches, and the ratios.
+    """
+    from focal_frequency_loss import FocalFrequencyLoss as AuthorsLoss
+
+    losses = {"ours": FocalFrequencyLoss(**options), "authors": AuthorsLoss(**options)}
     generator = torch.Generator().manual_seed(0)
     fake, real = (torch.rand(shape, generator=generator).to(settings.device) * 2 - 1 for _ in range(2))
-    patch_factor = int(losses["ours"].patch_factor)  # type: ignore[arg-type]
-    image = patches(fake, patch_factor).clone(memory_format=torch.contiguous_format)
+    image = patches(fake, options.get("patch_factor", 1)).clone(memory_format=torch.contiguous_format)
     fake.requires_grad_()
     actions: dict[str, Callable[[], object]] = {name: _step(loss, fake, real) for name, loss in losses.items()}
     memory = {}

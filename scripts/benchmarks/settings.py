@@ -11,6 +11,7 @@ from ffl.errors import UserError
 from ffl.training.trainer import choose_device
 
 SUBSETS = ("loss", "overhead", "throughput", "metrics", "floor", "growth")
+BY_THREADS = ("loss", "metrics")  # short, and compared with code that has one thread
 MODELS = ("ae", "vae", "pix2pix", "stylegan2", "spade")
 MOST_THREADS = 1024  # far more end the process
 KEYS = ("rounds", "threads", "device", "models", "data_root", "small", "json")
@@ -54,7 +55,7 @@ class Request:
         all_subsets: none was named, so one that lacks data or packages is skipped.
         settings: of the first device and thread count.
         devices: to measure on in turn.
-        threads: counts for the loss, in turn; the other subsets take the last.
+        threads: counts for the subsets ``BY_THREADS``, in turn; the others take the last.
         json: file to write, or None.
     """
 
@@ -67,7 +68,7 @@ class Request:
 
     def points(self, subset: str) -> list[Settings]:
         """The settings to measure a subset with, in turn."""
-        counts = self.threads if subset == "loss" else self.threads[-1:]
+        counts = self.threads if subset in BY_THREADS else self.threads[-1:]
         on_cpu = [replace(self.settings, threads=count) for count in counts]
         return [
             replace(settings, device=device)
@@ -97,8 +98,7 @@ def parse(arguments: list[str]) -> Request:
     json = Path(values["json"]) if "json" in values else None
     if json is not None and (json.is_dir() or json.suffix != ".json"):
         raise UserError(f"json={json}: expected the name of a .json file to write")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = _counts(values, "threads") or tuple(sorted({1, cores}))
+    threads = _counts(values, "threads") or tuple(sorted({1, num_cores()}))
     if max(threads) > MOST_THREADS:
         raise UserError(f"threads={values['threads']}: expected at most {MOST_THREADS}")
     rounds = _counts(values, "rounds") or (None,)
@@ -114,6 +114,11 @@ def parse(arguments: list[str]) -> Request:
         small=small == "true",
     )
     return Request(subsets or SUBSETS, not subsets, settings, devices, threads, json)
+
+
+def num_cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _counts(values: Mapping[str, str], key: str) -> tuple[int, ...]:

@@ -1,34 +1,210 @@
-"""The benchmark runs, says where it ran, and refuses what it does not know."""
+"""The benchmark runs, says where it ran and what holds, and refuses what it does not know."""
 
 import json
+import math
+import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from ffl.errors import UserError
+from ffl.metrics.pixel import lfd, psnr
+from ffl.metrics.ssim import ssim
 from scripts.benchmark import main
+from scripts.benchmarks import authors
+from scripts.benchmarks.settings import parse
+from scripts.benchmarks.targets import at_least, at_most, shown
+from scripts.benchmarks.timing import Times, alternate, peak_memory
+from scripts.benchmarks.training import train_ours
+
+CPU = torch.device("cpu")
+SMALL = ["small=true", "rounds=1", "threads=1", "device=cpu"]
+
+
+def measured(tmp_path: Path, *words: str) -> dict[str, Any]:
+    main([*words, *SMALL, f"json={tmp_path / 'out.json'}"])
+    return json.loads((tmp_path / "out.json").read_text())
 
 
 def test_overhead_of_a_step_is_measured_and_recorded(tmp_path: Path) -> None:
-    main(["overhead", "models=ae", "rounds=1", "threads=1", "device=cpu", f"json={tmp_path / 'out.json'}"])
-    content = json.loads((tmp_path / "out.json").read_text())
+    content = measured(tmp_path, "overhead", "models=ae")
     (row,) = content["overhead"]
     assert row["model"] == "ae"
     assert 0 < row["without_s"] < 60
     assert row["ratio"] == pytest.approx(row["with_s"] / row["without_s"])
+    assert row["with_bytes"] > 0
+    assert (row["device"], row["threads"], content["device"]) == ("cpu", 1, "cpu")
     assert content["environment"]["cpu"]
+    assert content["command"].startswith("python scripts/benchmark.py overhead models=ae")
+
+
+def test_loss_is_measured_beside_the_authors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("focal_frequency_loss")
+    rows = measured(tmp_path, "loss")["loss"]
+    assert [(row["patch_factor"], row["ave_spectrum"]) for row in rows] == [
+        (1, False),
+        (1, True),
+        (4, False),
+        (4, True),
+    ]
+    for row in rows:
+        assert row["speedup"] == pytest.approx(row["authors_s"] / row["ours_s"])
+        assert row["pairs"] == pytest.approx(row["ours_s"] / row["pair_s"])
+        # The gradient at least, of the batch or of its average; the authors keep both spectra as well.
+        assert row["ours_bytes"] >= 3 * 16 * 16 * 4 * (1 if row["ave_spectrum"] else 2)
+        assert row["authors_bytes"] > 6 * 2 * 3 * 16 * 16 * 4
+        assert {target["target"] for target in row["targets"]} == {"speed-up", "transform pairs", "memory share"}
+    assert "loss, cpu, 1 thread\n" in capsys.readouterr().out
+
+
+def test_metrics_are_measured_and_equal_their_peers(tmp_path: Path) -> None:
+    pytest.importorskip("pytorch_fid")
+    rows = {row["metric"]: row for row in measured(tmp_path, "metrics")["metrics"]}
+    for name in ("psnr 16x16", "lfd 16x16", "ssim 16x16"):
+        assert rows[name]["difference"] < 1e-9
+    assert rows["frechet distance"]["targets"][1]["value"] < 1e-9
+    assert rows["inception features"]["difference"] < 1e-4
+    assert rows["ssim 16x16"]["skimage_s"] > 0
+
+
+def test_growth_writes_a_plot_and_a_table(tmp_path: Path) -> None:
+    pytest.importorskip("focal_frequency_loss")
+    rows = measured(tmp_path, "growth")["growth"]
+    assert {row["grows"] for row in rows} == {"image size", "batch", "data set"}
+    (epochs,) = (row for row in rows if row["grows"] == "data set")
+    assert epochs["cache_bytes"] == pytest.approx(epochs["to"] * 3 * 64 * 64, rel=0.1)
+    assert epochs["first_epoch_s"] > 0 < epochs["later_epoch_s"]
+    table = (tmp_path / "growth.md").read_text()
+    assert "8 x 3 x 32 x 32" in table
+    assert "1 thread" in table
+    assert Image.open(tmp_path / "growth.png").width > 800
+
+
+@pytest.fixture
+def celeba(tmp_path: Path) -> Path:
+    """Twenty files in CelebA's layout."""
+    folder = tmp_path / "data" / "celeba" / "img_align_celeba"
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for number in range(20):
+        pixels = generator.integers(0, 256, (27, 22, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((178, 218)).save(folder / f"{number + 1:06d}.jpg")
+    return tmp_path / "data"
+
+
+def test_throughput_is_measured_beside_the_authors_recipe(tmp_path: Path, celeba: Path) -> None:
+    pytest.importorskip("focal_frequency_loss")
+    first, later = measured(tmp_path, "throughput", f"data_root={celeba}")["throughput"]
+    assert (first["epochs"], later["epochs"], first["images"]) == ("first", "later", 18)
+    assert first["targets"][0]["bound"] == ">= 1"
+    speeds = later["images_per_second"]
+    assert speeds.keys() == {"ours", "authors, 2 workers"}
+    assert min(speeds.values()) > 0
+    assert later["peer"] == "authors, 2 workers"
+
+
+def test_both_recipes_train_on_whole_batches(tmp_path: Path, celeba: Path) -> None:
+    pytest.importorskip("focal_frequency_loss")
+    files = sorted((celeba / "celeba" / "img_align_celeba").glob("*.jpg"))
+    assert next(authors.train_autoencoder(files, 0, CPU, batch_size=8)) == 16  # of 20
+    ours = train_ours(["dataset=celeba"], celeba, tmp_path / "cache", CPU, batch_size=8)
+    assert [next(ours), next(ours)] == [16, 16]  # of 18, two held out
+
+
+@pytest.mark.parametrize("size", [(11, 11), (16, 23), (64, 64)])
+def test_rewritten_metrics_equal_ours(size: tuple[int, int]) -> None:
+    images = torch.randint(0, 256, (2, 3, 3, *size), dtype=torch.uint8)
+    images[1, 2] = images[0, 2]
+    images[1, 2, 0, 0, 0] ^= 1
+    fake, real = images
+    for ours, theirs in ((psnr, authors.psnr), (lfd, authors.lfd), (ssim, authors.ssim)):
+        want = [theirs(a, b) for a, b in zip(*images.permute(0, 1, 3, 4, 2).numpy(), strict=True)]
+        np.testing.assert_allclose(ours(fake, real).numpy(), want, rtol=1e-9)
+
+
+def test_actions_alternate_and_ratios_are_paired() -> None:
+    calls: list[str] = []
+    alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2, CPU)
+    order = "".join(letter for letter, before in zip(calls, ["", *calls], strict=False) if letter != before)
+    assert order == "babab"  # ba ab ba ab: reversed from round to round, so neighbours merge
+    times = Times({"a": [1.0, 10.0, 3.0], "b": [2.0, 10.0, 9.0]})
+    assert times.seconds("a") == 3.0
+    assert times.ratio("b", "a") == 2.0  # not 9 / 3
+
+
+def test_short_actions_are_repeated_within_a_sample() -> None:
+    calls = 0
+
+    def action() -> None:
+        nonlocal calls
+        calls += 1
+
+    times = alternate({"short": action}, 1, CPU)
+    assert calls > 100
+    assert times.seconds("short") < 1e-4
+
+
+def test_peak_memory_counts_what_is_held_at_once() -> None:
+    mebi = 1 << 20
+
+    def action() -> torch.Tensor:
+        first = torch.empty(4 * mebi, dtype=torch.uint8)
+        del first
+        second, third = (torch.empty(3 * mebi, dtype=torch.uint8) for _ in range(2))
+        return second[0] + third[0]
+
+    assert peak_memory(action, CPU) == pytest.approx(6 * mebi, rel=0.01)
+
+
+def test_targets_say_whether_they_hold() -> None:
+    assert shown(at_least("speed-up", 4.0, 4.0)) == "speed-up 4 (>= 4: holds)"
+    assert shown(at_most("added time", 0.123, 0.1)) == "added time 0.123 (<= 0.1: missed)"
+    assert not at_least("speed-up", math.nan, 1.0)["holds"]
+
+
+def test_points_to_measure() -> None:
+    request = parse(["loss", "overhead", "threads=1,2", "device=cpu"])
+    assert [settings.threads for settings in request.points("loss")] == [1, 2]
+    assert [settings.threads for settings in request.points("overhead")] == [2]
+    assert not request.all_subsets
+    assert parse([]).all_subsets
+
+
+def test_what_needs_data_is_skipped_where_everything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("scripts.benchmarks.settings.SUBSETS", ("throughput", "overhead"))
+    main([*SMALL, "models=ae", f"data_root={tmp_path}"])
+    output = capsys.readouterr().out
+    assert f"throughput: skipped: dataset celeba: folder {tmp_path / 'celeba'} is missing" in output
+    assert "added time" in output
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["speed"], "speed: no such measurement; expected some of"),
-        (["overhead", "model=ae"], "unknown key model; allowed: rounds"),
+        (["speed"], "speed: no such measurement; expected some of loss, overhead"),
+        (["overhead", "model=ae"], "unknown key model; allowed: rounds, threads"),
         (["overhead", "models=resnet"], "no resnet; expected some of ae"),
-        (["overhead", "rounds=many"], "expected whole numbers"),
-        (["overhead", "rounds=0"], "expected whole numbers from 1 up"),
+        (["overhead", "rounds=many"], "rounds=many: expected whole numbers from 1 up"),
+        (["overhead", "rounds=1,2"], "rounds=1,2: expected one number"),
+        (["overhead", "threads=0"], "threads=0: expected whole numbers from 1 up"),
+        (["overhead", "device=tpu"], "device=tpu: expected auto, cpu or cuda"),
+        (["overhead", "small=yes"], "small=yes: expected true or false"),
+        (["overhead", "json=results"], r"json=results: expected the name of a \.json file"),
+        (["throughput", "data_root=nowhere"], "dataset celeba: folder nowhere/celeba is missing"),
     ],
 )
 def test_mistakes_are_named(arguments: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         main(arguments)
+
+
+def test_a_missing_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "focal_frequency_loss", None)
+    with pytest.raises(UserError, match=r"loss needs the package focal_frequency_loss: pip install '\.\[bench\]'"):
+        main(["loss", *SMALL])
