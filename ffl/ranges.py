@@ -40,5 +40,4 @@ Count = Annotated[int, Range(1)]
 Whole = Annotated[int, Range(0)]
 Positive = Annotated[float, Range(0, low_included=False)]
 NonNegative = Annotated[float, Range(0)]
-Share = Annotated[float, Range(0, 1)]
 Decay = Annotated[float, Range(0, 1, high_included=False)]  # of a running average, such as Adam's betas

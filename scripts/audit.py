@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ffl.errors import UserError
 from ffl.files import write_text
-from ffl.training.program import CONFIG_DIR, user_errors
+from ffl.training.program import CONFIG_DIR, run_script
 from scripts.reproduction.audit_report import VERDICTS, build_report, markdown
 from scripts.reproduction.sources import OurSource
 
@@ -60,8 +60,4 @@ def audit(arguments: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
-    else:
-        with user_errors():
-            audit(sys.argv[1:])
+    run_script(audit, __doc__)

@@ -27,7 +27,7 @@ from ffl.errors import UserError
 from ffl.files import failed_writes, write_text
 from ffl.metrics import METRICS
 from ffl.training.config import flatten
-from ffl.training.program import user_errors
+from ffl.training.program import run_script
 from ffl.training.run_directory import RunDirectory
 from scripts.figures.style import save
 
@@ -248,8 +248,4 @@ def collect(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
-    else:
-        with user_errors():
-            collect(sys.argv[1:])
+    run_script(collect, __doc__)

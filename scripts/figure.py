@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ffl.errors import UserError
 from ffl.files import write_text
 from ffl.training.config import unknown_key
-from ffl.training.program import CONFIG_DIR, user_errors
+from ffl.training.program import CONFIG_DIR, run_script
 from ffl.training.run_directory import RunDirectory
 from scripts.figures.bandlimits import figure2
 from scripts.figures.comparison import BLOCKS, comparison, figure, figure1
@@ -164,8 +164,4 @@ def compare(given: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
-    else:
-        with user_errors():
-            main(sys.argv[1:])
+    run_script(main, __doc__)

@@ -28,7 +28,7 @@ from ffl.errors import UserError
 from ffl.files import file_sha256, write_text
 from ffl.objective import Objective
 from ffl.training.checkpoint import load_model_state, save_checkpoint
-from ffl.training.program import Config, compose, user_errors
+from ffl.training.program import Config, compose, run_script
 from ffl.training.run_directory import RunDirectory
 from models import build_model
 from models.official import Checkpoint, load_official, read_state_dict
@@ -323,8 +323,4 @@ def image_size(config: Config) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
-    else:
-        with user_errors():
-            import_checkpoint(sys.argv[1:])
+    run_script(import_checkpoint, __doc__)

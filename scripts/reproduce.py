@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from ffl.errors import UserError
 from ffl.files import failed_writes, write_text
-from ffl.training.program import CONFIG_DIR, user_errors
+from ffl.training.program import CONFIG_DIR, run_script
 from scripts.reproduction.markdown import table_markdown
 from scripts.reproduction.plan import estimate, plan_text
 from scripts.reproduction.report import Settings, has_values, json_text, table_json
@@ -230,11 +230,13 @@ def _comparison(table: Table, settings: Settings, path: Path) -> None:
     comparison([directory for _, directory in found], labels, path)
 
 
+def table_list() -> str:
+    """The tables that there are, with their rows."""
+    tables = {name: read_table(name) for name in table_names()}
+    return "\n".join(
+        f"{name:<10}{table.title}\n{'':<10}rows: {', '.join(table.rows)}" for name, table in tables.items()
+    )
+
+
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
-        for name in table_names():
-            print(f"{name:<10}{read_table(name).title}\n{'':<10}rows: {', '.join(read_table(name).rows)}")
-    else:
-        with user_errors():
-            reproduce(sys.argv[1:])
+    run_script(reproduce, __doc__, table_list)

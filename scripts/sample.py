@@ -19,7 +19,7 @@ from evaluate import load_model
 from ffl.errors import UserError
 from ffl.images import to_uint8
 from ffl.training.logger import save_png
-from ffl.training.program import user_errors
+from ffl.training.program import run_script
 from ffl.training.run_directory import RunDirectory
 from ffl.training.trainer import choose_device
 from models.stylegan2 import StyleGAN2
@@ -97,8 +97,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
-    else:
-        with user_errors():
-            main(sys.argv[1:])
+    run_script(main, __doc__)

@@ -26,7 +26,7 @@ import train
 from ffl.errors import UserError
 from ffl.files import failed_writes, write_text
 from ffl.provenance import code_version, environment
-from ffl.training.program import compose, user_errors
+from ffl.training.program import compose, run_script
 
 ROUND = [
     "model=vae",
@@ -129,8 +129,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
-    else:
-        with user_errors():
-            main(sys.argv[1:])
+    run_script(main, __doc__)

@@ -24,6 +24,19 @@ class Images(Protocol):
         ...
 
 
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Whole batches of an epoch.
+
+    Raises:
+        UserError: if there are fewer images than one batch.
+    """
+    if batch_size > images:
+        raise UserError(
+            f"trainer.batch_size={batch_size}: the training split has only {images} images; choose a smaller batch"
+        )
+    return images // batch_size
+
+
 class Loader:
     """Training batches of one data set, whole or in shards.
 
@@ -49,17 +62,12 @@ class Loader:
                 f"trainer.batch_size={batch_size}: must be a multiple of {num_shards}, the number of processes times "
                 "trainer.accumulate"
             )
-        if batch_size > len(dataset):
-            raise UserError(
-                f"trainer.batch_size={batch_size}: the training split has only {len(dataset)} images; "
-                "choose a smaller batch"
-            )
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
         self.num_shards = num_shards
         self.shards = list(range(num_shards)) if shards is None else shards
-        self.steps_per_epoch = len(dataset) // batch_size
+        self.steps_per_epoch = steps_per_epoch(len(dataset), batch_size)
 
     def batch(self, step: int) -> dict[int, dict[str, Any]]:
         """The shards of step ``step``, counted from 0 over all epochs, by number."""

@@ -193,6 +193,26 @@ def is_installed(plugin: str) -> bool:
         return False
 
 
+def run_script(
+    main: Callable[[list[str]], object], description: str | None, details: Callable[[], str] | None = None
+) -> None:
+    """Run a script that takes its words itself: its help, or ``main`` with one line for each mistake.
+
+    Args:
+        main: called with the words of the command line.
+        description: printed for ``-h`` or ``--help``.
+        details: more for the help that takes reading files to know.
+    """
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        print(description)
+        if details is not None:
+            print(details())
+        return
+    with user_errors():
+        main(arguments)
+
+
 @contextlib.contextmanager
 def user_errors(speaks: bool = True) -> Iterator[None]:
     """Around a program: what a user can put right ends it with one line and status 2.

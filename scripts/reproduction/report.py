@@ -282,7 +282,7 @@ def _differences(table: Table, paper: PaperTable | None, rows: list[Json], witho
         if group not in by_id[without] or group not in by_id[with_]:
             continue
         for metric in columns.columns:
-            first, second = (_by_seed(by_id[row][group], metric) for row in (without, with_))
+            first, second = (by_seed(by_id[row][group], metric) for row in (without, with_))
             numbers = [second[seed] - first[seed] for seed in sorted(first.keys() & second.keys())]
             found.append(
                 {
@@ -304,7 +304,8 @@ def _paper_difference(paper: PaperTable | None, without: str, with_: str, group:
     return None if first is None or second is None else round(second - first, paper.decimals)
 
 
-def _by_seed(group: Json, metric: str) -> dict[int, float]:
+def by_seed(group: Json, metric: str) -> dict[int, float]:
+    """The finite values of a metric in one row and group of a table's JSON, in the units shown."""
     return {
         run["seed"]: float(record["value"]) * UNITS.get(metric, 1.0)
         for run in group["runs"]

@@ -14,6 +14,7 @@ from datasets.files import FileImages
 from datasets.listing import Listing
 from ffl.errors import UserError
 from ffl.training.checkpoint import load_newest
+from ffl.training.loader import steps_per_epoch
 from ffl.training.program import Config, compose
 from ffl.training.run_directory import RunDirectory, find_run, run_name
 from scripts.reproduction.table import Scale, Table, read_table
@@ -161,14 +162,6 @@ def find_run_of(
     return None if run is None else run.find()
 
 
-def command_of(
-    table: str, row: str, group: str, scale: str = "paper", overrides: list[str] | None = None, seed: int = BASE_SEED
-) -> str | None:
-    """The command that makes the run of ``find_run_of``; None where there is nothing to run."""
-    run = row_run(read_table(table), row, group, scale, overrides, seed)
-    return None if run is None else run.command
-
-
 def list_images(config: Config) -> Listing | None:
     """The files of a configuration's data set, without decoding any; None where it is not made of files.
 
@@ -200,10 +193,7 @@ def total_steps(config: Config) -> int:
     trainer = config["trainer"]
     if trainer["steps"] is not None:
         return int(trainer["steps"])
-    images = count_images(config, "train")
-    if images < trainer["batch_size"]:
-        raise UserError(f"trainer.batch_size={trainer['batch_size']}: the training split has only {images} images")
-    return int(trainer["epochs"]) * (images // int(trainer["batch_size"]))
+    return int(trainer["epochs"]) * steps_per_epoch(count_images(config, "train"), int(trainer["batch_size"]))
 
 
 def state_of(run: Run) -> State:

@@ -13,7 +13,7 @@ from ffl.model import Task
 from ffl.training.run_directory import RunDirectory
 from scripts.reproduction.bands import Bands, final_spatial_loss, run_bands
 from scripts.reproduction.paper import paper_tables, read_paper
-from scripts.reproduction.report import UNITS
+from scripts.reproduction.report import by_seed
 from scripts.reproduction.verdicts import Absent, Measure, Seed
 
 ROW_KEYS = {"id", "labels", "quoted", "groups"}  # of a table that reproduce.py wrote
@@ -132,13 +132,8 @@ class OurSource:
 
     def numbers(self, place: Place, metric: str) -> Mapping[Seed, float]:
         block = self._block(place)
-        found: dict[Seed, float] = {}
-        for run in block["runs"]:
-            for record in run["records"]:
-                if record["metric"] == metric and record["value"] is not None and math.isfinite(float(record["value"])):
-                    found[run["seed"]] = float(record["value"]) * UNITS.get(metric, 1.0)
-        if found:
-            return found
+        if found := by_seed(block, metric):
+            return dict(found.items())
         raise Absent(block["values"].get(metric, {}).get("missing") or self._command(place, with_row=True))
 
     def data(self, place: Place) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from tiny_runs import TINY
 
 import evaluate
 import train
@@ -425,16 +426,6 @@ def test_bands_of_unpaired_images_are_means_of_their_own_counts() -> None:
 
 
 # Runs.
-
-TINY = [
-    "dataset.image_size=16",
-    "dataset.train_images=32",
-    "dataset.val_images=8",
-    "dataset.test_images=20",
-    "trainer.batch_size=8",
-    "trainer.steps=4",
-    "trainer.val_images=8",
-]
 
 
 @pytest.fixture(scope="module")

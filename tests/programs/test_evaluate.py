@@ -11,22 +11,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_runs import TINY
 
 import evaluate
 import train
 from ffl.errors import UserError
 from ffl.images import from_uint8
 from ffl.training.program import compose, run_program
-
-TINY = [
-    "dataset.image_size=16",
-    "dataset.train_images=32",
-    "dataset.val_images=8",
-    "dataset.test_images=20",
-    "trainer.batch_size=8",
-    "trainer.steps=4",
-    "trainer.val_images=8",
-]
 
 
 @pytest.fixture(scope="module")

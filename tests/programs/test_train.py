@@ -1,6 +1,5 @@
 """python train.py as a user runs it: one process per command."""
 
-import hashlib
 import json
 import os
 import signal
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_runs import state_hash
 
 import train
 from ffl.training.program import compose, run_program
@@ -37,24 +37,8 @@ def run(*arguments: str, cwd: Path, program: str = "train.py") -> subprocess.Com
 
 
 def weights_hash(path: Path) -> str:
-    """Digest of every tensor of a run's last checkpoint: weights and optimiser state."""
-    digest = hashlib.sha256()
-
-    def add(value: object) -> None:
-        if isinstance(value, torch.Tensor):
-            digest.update(value.numpy().tobytes())
-        elif isinstance(value, dict):
-            for key in sorted(value, key=str):
-                digest.update(str(key).encode())
-                add(value[key])
-        elif isinstance(value, list | tuple):
-            for item in value:
-                add(item)
-        else:
-            digest.update(repr(value).encode())
-
-    add(torch.load(path / "checkpoints" / "last.pt", weights_only=True))
-    return digest.hexdigest()
+    """Digest of a run's last checkpoint: weights and optimiser state."""
+    return state_hash(torch.load(path / "checkpoints" / "last.pt", weights_only=True))
 
 
 def read_log(path: Path) -> list[dict]:

@@ -7,7 +7,7 @@ import pytest
 
 import train
 from ffl.errors import UserError
-from scripts.reproduction.runs import command_of, make_run, row_run
+from scripts.reproduction.runs import make_run, row_run
 from scripts.reproduction.table import choose_rows, parse_table, read_table, table_names
 
 SMALL: dict[str, Any] = {
@@ -77,8 +77,8 @@ def test_seeds_and_free_keys() -> None:
     assert first.name == moved.name == "ae-dtd-ffl"
     assert second.name == "ae-dtd-ffl-seed1113"
     assert (first.seed, second.seed) == (1112, 1113)
-    assert command_of("1", "dtd_with", "reconstruction") == "python train.py model=ae dataset=dtd loss.ffl=true"
-    assert command_of("5", "crn", "cityscapes") is None
+    assert first.command == "python train.py model=ae dataset=dtd loss.ffl=true"
+    assert row_run(read_table("5"), "crn", "cityscapes") is None
 
 
 def test_a_stand_in_is_named() -> None:

@@ -1,7 +1,6 @@
 """What a run survives, tried by really doing it: kills, signals, full disks, broken files, NaN."""
 
 import errno
-import hashlib
 import os
 import random
 import shutil
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from processes import Program, train_program, write_images
+from tiny_runs import state_hash
 
 import train
 from ffl.errors import UserError
@@ -34,23 +34,7 @@ STEPS = 40
 
 def tensors_hash(path: Path) -> str:
     """Digest of all that a checkpoint holds."""
-    digest = hashlib.sha256()
-
-    def add(value: object) -> None:
-        if isinstance(value, torch.Tensor):
-            digest.update(value.numpy().tobytes())
-        elif isinstance(value, dict):
-            for key in sorted(value, key=str):
-                digest.update(str(key).encode())
-                add(value[key])
-        elif isinstance(value, list | tuple):
-            for item in value:
-                add(item)
-        else:
-            digest.update(repr(value).encode())
-
-    add(load_checkpoint(path))
-    return digest.hexdigest()
+    return state_hash(load_checkpoint(path))
 
 
 @pytest.fixture(scope="module")
