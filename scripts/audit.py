@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ffl.errors import UserError
 from ffl.files import write_text
 from ffl.training.program import CONFIG_DIR, run_script
-from scripts.reproduction.audit_report import VERDICTS, build_report, markdown
-from scripts.reproduction.sources import OurSource
+from scripts.audits.report import VERDICTS, build_report, markdown
+from scripts.audits.sources import OurSource
 
 KEYS = ("scale", "results", "output_root", "data_root", "cache_dir")
 

@@ -1,6 +1,6 @@
 """Measure speed and memory, beside the authors' code and other packages.
 
-    python scripts/benchmark.py [SUBSET ...] [rounds=N] [threads=1,2] [device=auto|cpu|cuda] [models=ae,vae]
+    python scripts/benchmark.py [SUBSET ...] [rounds=N] [threads=1,2] [accelerator=auto|cpu|cuda] [models=ae,vae]
                                 [data_root=DIR] [json=FILE]
 
 loss        forward and backward, beside the authors' package and one pair of transforms; peak memory

@@ -1,6 +1,7 @@
 """Images from a trained StyleGAN2, by seed.
 
-    python scripts/sample.py run=DIR [seeds=0-31] [psi=0.7] [noise=const] [columns=8] [out=FILE.png]
+    python scripts/sample.py run=DIR [seeds=0-31] [psi=0.7] [noise=const] [columns=8]
+                             [accelerator=auto|cpu|cuda] [out=FILE.png]
     python scripts/sample.py run=DIR mixing=0-5 seeds=10-15 [layers=0-6]
 
 seeds: numbers and ranges, 0-3,7; a seed gives the latent that the official programs draw from it, and the same image
@@ -35,7 +36,7 @@ DEFAULTS = {
     "columns": "8",
     "mixing": "",
     "layers": "0-6",
-    "device": "auto",
+    "accelerator": "auto",
     "out": "",
 }
 
@@ -84,7 +85,7 @@ def main(arguments: list[str]) -> None:
     size = int(config["dataset"]["image_size"])
     model, _ = load_model(config, (size, size), run.last)
     assert isinstance(model, StyleGAN2)
-    generator = model.to(choose_device(settings["device"])).generator_ema.eval()
+    generator = model.to(choose_device(settings["accelerator"])).generator_ema.eval()
     if settings["mixing"]:
         rows = read_numbers("mixing", settings["mixing"])
         images = style_mixing(generator, rows, seeds, read_numbers("layers", settings["layers"]), psi).flatten(0, 1)

@@ -67,6 +67,8 @@ def to_device(batch: dict[str, Any], device: torch.device, channels_last: bool =
 
 def choose_device(name: str) -> torch.device:
     """The device that ``trainer.accelerator`` or ``accelerator`` names; "auto" prefers a GPU."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"accelerator={name}: expected auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("cuda: this machine has no usable CUDA device; choose cpu or auto")
     if name == "cpu" or not torch.cuda.is_available():

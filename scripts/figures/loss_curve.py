@@ -9,9 +9,9 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from ffl.errors import UserError
 from ffl.training.config import difference
 from ffl.training.run_directory import RunDirectory
+from scripts.audits.bands import final_spatial_loss
 from scripts.figures.sources import Drawing, Settings, about, find_all, pair
 from scripts.figures.style import COLOURS, SMALL, Sheet
-from scripts.reproduction.bands import final_spatial_loss
 from train import defaults
 
 TERM = "generator/mse"

@@ -70,7 +70,7 @@ def test_shares_of_operators() -> None:
 @pytest.mark.parametrize("name", ["stylegan2", "spade"])
 def test_steps_are_measured_beside_their_floor(name: str, tmp_path: Path) -> None:
     path = tmp_path / "out.json"
-    main(["floor", f"models={name}", "small=true", "rounds=1", "threads=1", "device=cpu", f"json={path}"])
+    main(["floor", f"models={name}", "small=true", "rounds=1", "threads=1", "accelerator=cpu", f"json={path}"])
     for row in json.loads(path.read_text())["floor"]:
         assert row["model"] == name
         assert 0 < row["floor_s"] < row["step_s"]

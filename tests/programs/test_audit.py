@@ -27,14 +27,13 @@ from ffl.spectrum import band_filter, band_power
 from ffl.training.program import compose
 from ffl.training.run_directory import RunDirectory
 from scripts.audit import audit
-from scripts.reproduction.ablation_setting import setting_fits
-from scripts.reproduction.bands import Bands, final_spatial_loss, measure_bands, octave_edges, run_bands
-from scripts.reproduction.claims import Claim, table_claims
-from scripts.reproduction.comparisons import PAIRS, compare, larger_effect, shares
-from scripts.reproduction.measured_claims import lfd_identity, measured_claims, shrinks
-from scripts.reproduction.paper import paper_tables
-from scripts.reproduction.sources import OurSource, PairRow, PaperSource, Place
-from scripts.reproduction.verdicts import (
+from scripts.audits.ablation_setting import setting_fits
+from scripts.audits.bands import Bands, final_spatial_loss, measure_bands, octave_edges, run_bands
+from scripts.audits.claims import Claim, table_claims
+from scripts.audits.comparisons import PAIRS, compare, larger_effect, shares
+from scripts.audits.measured_claims import lfd_identity, measured_claims, shrinks
+from scripts.audits.sources import OurSource, PairRow, PaperSource, Place
+from scripts.audits.verdicts import (
     Absent,
     Difference,
     Gap,
@@ -45,6 +44,7 @@ from scripts.reproduction.verdicts import (
     judge,
     judge_measures,
 )
+from scripts.reproduction.paper import paper_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = {claim.id: claim for claim in (*table_claims(), *measured_claims())}
@@ -466,7 +466,7 @@ def test_bands_of_a_run_add_up_to_its_metric_and_are_kept(
     def gone(**options: Any) -> None:
         raise UserError("no data set")
 
-    monkeypatch.setattr("scripts.reproduction.bands.build_dataset", gone)
+    monkeypatch.setattr("scripts.audits.bands.build_dataset", gone)
     assert run_bands(run, "reconstruction", None, Path("outputs/cache")) == bands
     kept["reconstruction"]["checkpoint_sha256"] = "of another checkpoint"
     (run.path / "bands.json").write_text(json.dumps(kept))

@@ -22,7 +22,7 @@ from scripts.benchmarks.timing import Times, alternate, peak_memory
 from scripts.benchmarks.training import train_ours
 
 CPU = torch.device("cpu")
-SMALL = ["small=true", "rounds=1", "threads=1", "device=cpu"]
+SMALL = ["small=true", "rounds=1", "threads=1", "accelerator=cpu"]
 
 
 def measured(tmp_path: Path, *words: str) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def test_targets_say_whether_they_hold() -> None:
 
 
 def test_points_to_measure() -> None:
-    request = parse(["loss", "overhead", "threads=1,2", "device=cpu"])
+    request = parse(["loss", "overhead", "threads=1,2", "accelerator=cpu"])
     assert [settings.threads for settings in request.points("loss")] == [1, 2]
     assert [settings.threads for settings in request.points("overhead")] == [2]
     assert not request.all_subsets
@@ -193,7 +193,7 @@ def test_what_needs_data_is_skipped_where_everything_is_measured(
         (["overhead", "rounds=many"], "rounds=many: expected whole numbers from 1 up"),
         (["overhead", "rounds=1,2"], "rounds=1,2: expected one number"),
         (["overhead", "threads=0"], "threads=0: expected whole numbers from 1 up"),
-        (["overhead", "device=tpu"], "device=tpu: expected auto, cpu or cuda"),
+        (["overhead", "accelerator=tpu"], "accelerator=tpu: expected auto, cpu or cuda"),
         (["overhead", "small=yes"], "small=yes: expected true or false"),
         (["overhead", "json=results"], r"json=results: expected the name of a \.json file"),
         (["throughput", "data_root=nowhere"], "dataset celeba: folder nowhere/celeba is missing"),

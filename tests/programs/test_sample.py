@@ -57,6 +57,7 @@ def test_mixing_no_layer_repeats_the_row_and_all_layers_the_column(run: Path, tm
     ("arguments", "message"),
     [
         ([], "give run=DIR"),
+        (["run=RUN", "accelerator=tpu"], "accelerator=tpu: expected auto, cpu or cuda"),
         (["run=RUN", "seed=3"], "cannot read seed=3: expected key=value with a key of run, seeds"),
         (["run=RUN", "seeds=3-1"], "seeds=3-1: expected numbers and ranges"),
         (["run=RUN", "psi=half"], "psi=half: expected a number"),

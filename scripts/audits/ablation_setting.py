@@ -3,10 +3,10 @@
 import statistics
 from dataclasses import dataclass
 
-from scripts.reproduction.claims import ablation
-from scripts.reproduction.comparisons import RECONSTRUCTION, compare, means
-from scripts.reproduction.sources import Source
-from scripts.reproduction.verdicts import Difference
+from scripts.audits.claims import ablation
+from scripts.audits.comparisons import RECONSTRUCTION, compare, means
+from scripts.audits.sources import Source
+from scripts.audits.verdicts import Difference
 
 CLEARLY = 0.25
 ABLATIONS = ("no_freq", "no_phase", "no_ampli", "no_focal")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from scripts.reproduction.comparisons import (
+from scripts.audits.comparisons import (
     ADE20K,
     AE_CELEBA,
     AE_DTD,
@@ -46,8 +46,8 @@ from scripts.reproduction.comparisons import (
     metric_label,
     shares,
 )
-from scripts.reproduction.sources import Place, Source
-from scripts.reproduction.verdicts import (
+from scripts.audits.sources import Place, Source
+from scripts.audits.verdicts import (
     Absent,
     Finding,
     Gap,

@@ -11,10 +11,10 @@ from ffl.errors import UserError
 from ffl.files import file_sha256
 from ffl.model import Task
 from ffl.training.run_directory import RunDirectory
-from scripts.reproduction.bands import Bands, final_spatial_loss, run_bands
+from scripts.audits.bands import Bands, final_spatial_loss, run_bands
+from scripts.audits.verdicts import Absent, Measure, Seed
 from scripts.reproduction.paper import paper_tables, read_paper
 from scripts.reproduction.report import by_seed
-from scripts.reproduction.verdicts import Absent, Measure, Seed
 
 ROW_KEYS = {"id", "labels", "quoted", "groups"}  # of a table that reproduce.py wrote
 PICTURES = "the paper shows this in pictures and prints no number"

@@ -9,13 +9,13 @@ from typing import Any
 
 from ffl.model import Task
 from ffl.provenance import code_version
-from scripts.reproduction.ablation_setting import SettingFit, setting_fits
-from scripts.reproduction.bands import Bands
-from scripts.reproduction.claims import Claim, table_claims
-from scripts.reproduction.comparisons import PAIRS, RECONSTRUCTION, Pair, effect, metric_label
-from scripts.reproduction.measured_claims import BAND_PAIRS, measured_claims
-from scripts.reproduction.sources import OurSource, PaperSource, Source
-from scripts.reproduction.verdicts import Absent, judge
+from scripts.audits.ablation_setting import SettingFit, setting_fits
+from scripts.audits.bands import Bands
+from scripts.audits.claims import Claim, table_claims
+from scripts.audits.comparisons import PAIRS, RECONSTRUCTION, Pair, effect, metric_label
+from scripts.audits.measured_claims import BAND_PAIRS, measured_claims
+from scripts.audits.sources import OurSource, PaperSource, Source
+from scripts.audits.verdicts import Absent, judge
 
 VERDICTS = ("holds", "fails", "not tested")
 

@@ -14,11 +14,11 @@ from dataclasses import replace
 from functools import partial
 
 from ffl.model import Task
-from scripts.reproduction.bands import HIGH
-from scripts.reproduction.claims import Claim, ablation
-from scripts.reproduction.comparisons import AE_CELEBA, AE_DTD, STYLEGAN2, VAE_CELEBA, VAE_CELEBA_HQ, Pair
-from scripts.reproduction.sources import PICTURES, Place, Source
-from scripts.reproduction.verdicts import (
+from scripts.audits.bands import HIGH
+from scripts.audits.claims import Claim, ablation
+from scripts.audits.comparisons import AE_CELEBA, AE_DTD, STYLEGAN2, VAE_CELEBA, VAE_CELEBA_HQ, Pair
+from scripts.audits.sources import PICTURES, Place, Source
+from scripts.audits.verdicts import (
     Absent,
     Finding,
     Gap,

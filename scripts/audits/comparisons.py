@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ffl.metrics import METRICS
-from scripts.reproduction.sources import Place, Source
-from scripts.reproduction.verdicts import (
+from scripts.audits.sources import Place, Source
+from scripts.audits.verdicts import (
     Absent,
     Difference,
     Finding,
