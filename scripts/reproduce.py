@@ -1,10 +1,12 @@
 """Regenerate tables of the paper: train what is missing, resume what was cut, evaluate, write results/.
 
-    python scripts/reproduce.py table=N|NAME|all [scale=paper|cpu] [rows=ID,ID] [seeds=3] [plan=true] [key=value ...]
+    python scripts/reproduce.py table=N|NAME|all [scale=paper|cpu] [rows=ID,ID] [groups=ID,ID] [seeds=3] [plan=true]
+                                [key=value ...]
 
 table     1 to 11, a file of configs/table, or all for the eleven
 scale     cpu: fewer images, epochs, channels or pixels, as configs/scale states
 rows      train and evaluate these rows alone; the table shows the others as far as they are there
+groups    the same for blocks of columns
 seeds     runs per row: seed=1112 (or the one given), and those that follow
 plan      true: only print what would run, with the data found, hours here and GPU hours at the paper's scale
 jobs      so many runs at a time on this machine; -m for one per GPU, or per core where there is none
@@ -38,11 +40,11 @@ from scripts.reproduction.markdown import table_markdown
 from scripts.reproduction.plan import estimate, plan_text
 from scripts.reproduction.report import Settings, has_values, json_text, table_json
 from scripts.reproduction.runs import BASE_SEED, Run, row_run, split_overrides
-from scripts.reproduction.table import Group, Table, choose_rows, read_table, table_names
+from scripts.reproduction.table import Group, Selection, Table, read_table, select, table_names
 from scripts.reproduction.work import Executor, Job, do_all, in_turn, on_cluster, side_by_side
 from train import check as check_train
 
-OWN_KEYS = {"table", "scale", "rows", "seeds", "seed", "plan", "jobs", "launcher", "out"}
+OWN_KEYS = {"table", "scale", "rows", "groups", "seeds", "seed", "plan", "jobs", "launcher", "out"}
 # Set by the program for every run.
 RESERVED = {"resume", "name"}
 
@@ -52,7 +54,7 @@ class Request:
     """The command line.
 
     Attributes:
-        tables: to make, with the rows to work on.
+        tables: to make, with the rows and groups to work on.
         settings: what all runs share.
         plan: whether only to say what would run.
         jobs: runs at a time.
@@ -61,7 +63,7 @@ class Request:
         out: folder of the results.
     """
 
-    tables: list[tuple[Table, list[str]]]
+    tables: list[Selection]
     settings: Settings
     plan: bool = False
     jobs: int = 1
@@ -91,10 +93,10 @@ def parse(arguments: list[str]) -> Request:
         raise UserError(f"no table given; table=all or one of {', '.join(table_names())}")
     names = [name for name in table_names() if name.startswith("table")] if own["table"] == "all" else [own["table"]]
     tables = [read_table(name) for name in names]
-    if own["table"] == "all" and "rows" in own:
-        raise UserError("rows: goes with one table, not with table=all")
-    rows = own["rows"].split(",") if "rows" in own else None
-    chosen = [(table, choose_rows(table, rows)) for table in tables]
+    parts = {key: own[key].split(",") if key in own else None for key in ("rows", "groups")}
+    if own["table"] == "all" and (given := [key for key in parts if key in own]):
+        raise UserError(f"{given[0]}: goes with one table, not with table=all")
+    selections = [select(table, **parts) for table in tables]
     scale = own.get("scale", "paper")
     if scale not in (scales := sorted(path.stem for path in (CONFIG_DIR / "scale").glob("*.yaml"))):
         raise UserError(f"scale={scale}: expected one of {', '.join(scales)}")
@@ -111,7 +113,7 @@ def parse(arguments: list[str]) -> Request:
     settings = Settings(scale, overrides, base_seed, num_seeds)
     at_a_time = str(torch.cuda.device_count() or os.cpu_count() or 1) if flags else "1"
     return Request(
-        chosen,
+        selections,
         settings,
         _flag("plan", own.get("plan", "false")),
         _number("jobs", own.get("jobs", at_a_time), 1),
@@ -144,9 +146,10 @@ def _flag(key: str, value: str) -> bool:
 
 def wanted_runs(request: Request) -> Iterator[tuple[Run, Group, Run]]:
     """The run of each cell of the chosen rows and each seed, the columns it fills, and the run at the paper's scale."""
-    for table, rows in request.tables:
-        for row in rows:
-            for group in table.rows[row].runs:
+    for part in request.tables:
+        table = part.table
+        for row in part.rows:
+            for group in (group for group in table.rows[row].runs if group in part.groups):
                 for seed in request.settings.seeds:
                     run, paper_run = request.settings.run(table, row, group, seed), row_run(table, row, group)
                     assert run is not None
@@ -200,7 +203,7 @@ def reproduce(arguments: list[str]) -> None:
         return
     reasons = do_all(jobs_of(request), executor(request))
     settings = replace(request.settings, reasons=reasons)
-    contents = [(table, table_json(table, settings)) for table, _ in request.tables]
+    contents = [(part.table, table_json(part.table, settings)) for part in request.tables]
     if not any(has_values(content) for _, content in contents):
         raise UserError(next(iter(reasons.values()), "none of the rows is there"))
     for table, content in contents:
@@ -231,10 +234,11 @@ def _comparison(table: Table, settings: Settings, path: Path) -> None:
 
 
 def table_list() -> str:
-    """The tables that there are, with their rows."""
+    """The tables that there are, with their rows and groups."""
     tables = {name: read_table(name) for name in table_names()}
     return "\n".join(
-        f"{name:<10}{table.title}\n{'':<10}rows: {', '.join(table.rows)}" for name, table in tables.items()
+        f"{name:<10}{table.title}\n{'':<10}rows: {', '.join(table.rows)}\n{'':<10}groups: {', '.join(table.groups)}"
+        for name, table in tables.items()
     )
 
 

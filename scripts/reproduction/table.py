@@ -155,14 +155,39 @@ def _check(table: Table, where: str) -> None:
             raise UserError(f"{where}: compare: no row {min(unknown)}; rows are {', '.join(table.rows)}")
 
 
-def choose_rows(table: Table, ids: list[str] | None) -> list[str]:
-    """The rows to show, in the table's order; None for all.
+@dataclass(frozen=True)
+class Selection:
+    """Part of a table that is to be made.
+
+    Attributes:
+        table: the whole of it.
+        rows: ids.
+        groups: ids.
+    """
+
+    table: Table
+    rows: list[str]
+    groups: list[str]
+
+
+def select(table: Table, rows: list[str] | None, groups: list[str] | None) -> Selection:
+    """The rows and groups of these ids, in the table's order; None for all.
 
     Raises:
         UserError: for an id that the table lacks.
     """
+    return Selection(
+        table,
+        _choose(table.name, "rows", list(table.rows), rows),
+        _choose(table.name, "groups", list(table.groups), groups),
+    )
+
+
+def _choose(table: str, key: str, known: list[str], ids: list[str] | None) -> list[str]:
     if ids is None:
-        return list(table.rows)
-    if unknown := [row for row in ids if row not in table.rows]:
-        raise UserError(f"rows={unknown[0]}: {table.name} has no such row; its rows are {', '.join(table.rows)}")
-    return [row for row in table.rows if row in ids]
+        return known
+    if unknown := [item for item in ids if item not in known]:
+        raise UserError(
+            f"{key}={unknown[0]}: {table} has no such {key.removesuffix('s')}; its {key} are {', '.join(known)}"
+        )
+    return [item for item in known if item in ids]

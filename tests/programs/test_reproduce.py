@@ -28,7 +28,7 @@ from scripts.reproduction.cost import due_steps, image_flops, measured_step, ran
 from scripts.reproduction.plan import V100_FLOPS
 from scripts.reproduction.report import Settings
 from scripts.reproduction.runs import make_run, state_of
-from scripts.reproduction.table import Table, parse_table, read_table
+from scripts.reproduction.table import Table, parse_table, read_table, select
 from scripts.reproduction.work import do, do_all, in_turn
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -391,11 +391,14 @@ def test_a_step_is_timed() -> None:
     assert origin == "measured"
 
 
+SHARED = {"2": "celeba_without", "3": "celeba_without", "7": "baseline"}
+
+
 def test_all_means_the_eleven_tables_and_shared_runs_are_made_once() -> None:
     request = parse(["table=all", "scale=cpu"])
-    assert [table.name for table, _ in request.tables] == [f"table{number}" for number in range(1, 12)]
-    shared = [(table, ["baseline"] if table.name == "table7" else ["celeba_without"]) for table, _ in request.tables]
-    jobs = {job.run.name: job.metrics for job in jobs_of(Request([shared[index] for index in (1, 2, 6)], Settings()))}
+    assert [part.table.name for part in request.tables] == [f"table{number}" for number in range(1, 12)]
+    shared = [select(read_table(name), [row], None) for name, row in SHARED.items()]
+    jobs = {job.run.name: job.metrics for job in jobs_of(Request(shared, Settings()))}
     assert jobs == {
         "vae-celeba": {
             "reconstruction": ["psnr", "ssim", "lpips", "fid", "lfd", "spectrum_distance", "spectrum_distance_top"],
@@ -412,7 +415,12 @@ def test_the_command_line_is_read() -> None:
     assert [run.run.seed for run in jobs_of(request)] == [5, 6, 7]
     assert request.out == Path("o")
     table = read_table("table8")
-    assert parse(["table=8"]) == parse(["table=table8"]) == Request([(table, list(table.rows))], Settings())
+    assert parse(["table=8"]) == parse(["table=table8"]) == Request([select(table, None, None)], Settings())
+    (part,) = parse(["table=7", "rows=ffl", "groups=pix2pix,vae_synthesis"]).tables
+    assert (part.rows, part.groups) == (["ffl"], ["vae_synthesis", "pix2pix"])
+    assert [job.run.name for job in jobs_of(parse(["table=7", "rows=ffl", "groups=pix2pix"]))] == [
+        "pix2pix-edges2shoes-ffl"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -428,7 +436,9 @@ def test_the_command_line_is_read() -> None:
         (["table=photos", "trainer.epoch=1"], "unknown key trainer.epoch: did you mean trainer.epochs?"),
         (["table=photos", "trainer.epochs=0"], "trainer.epochs=0: "),
         (["table=1", "rows=celeb_with"], "rows=celeb_with: table1 has no such row; its rows are dtd_without"),
+        (["table=7", "groups=vae"], "groups=vae: table7 has no such group; its groups are vae_reconstruction, "),
         (["table=all", "rows=full"], "rows: goes with one table"),
+        (["table=all", "groups=pix2pix"], "groups: goes with one table"),
         (["table=1", "scale=gpu"], "scale=gpu: expected one of cpu, paper"),
         (["table=1", "seeds=0"], "seeds=0: expected a whole number, 1 or more"),
         (["table=1", "seeds=two"], "seeds=two: expected a whole number"),

@@ -8,7 +8,7 @@ import pytest
 import train
 from ffl.errors import UserError
 from scripts.reproduction.runs import make_run, row_run
-from scripts.reproduction.table import choose_rows, parse_table, read_table, table_names
+from scripts.reproduction.table import parse_table, read_table, select, table_names
 
 SMALL: dict[str, Any] = {
     "title": "small",
@@ -117,7 +117,8 @@ def test_mistakes_in_a_table_file_are_named(change: dict[str, Any], message: str
 
 def test_rows_are_chosen_in_the_order_of_the_table() -> None:
     table = read_table("8")
-    assert choose_rows(table, ["full", "baseline"]) == ["baseline", "full"]
-    assert choose_rows(table, None) == list(table.rows)
+    assert select(table, ["full", "baseline"], None).rows == ["baseline", "full"]
+    assert select(table, None, None).rows == list(table.rows)
+    assert select(table, None, None).groups == list(table.groups)
     with pytest.raises(UserError, match=r"rows=ful: table8 has no such row; its rows are baseline, full, no_freq"):
-        choose_rows(table, ["ful"])
+        select(table, ["ful"], None)
