@@ -152,6 +152,9 @@ def evaluate_run(config: Config, device: torch.device) -> tuple[list[Record], Pa
     ]:
         known = " and ".join(get_args(LabelSetName))
         raise UserError(f"{unknown[0]}: there is no segmentation network for {dataset.name}, only for {known}")
+    if task == "synthesis" and (comparing := [name for name in names if METRICS[name].inputs == "pairs"]):
+        fitting = ", ".join(name for name in METRICS if METRICS[name].inputs in ("sets", "fakes"))
+        raise UserError(f"{comparing[0]}: compares pairs, and a synthesised image has none; choose among {fitting}")
     real_ones = has_photographs(dataset)
     if not real_ones and (comparing := [name for name in names if METRICS[name].inputs in ("pairs", "sets")]):
         raise UserError(

@@ -91,6 +91,12 @@ def test_synthesis_goes_beyond_the_test_split(finished: Path, monkeypatch: pytes
     assert (out / "metrics_synthesis.json").is_file()
 
 
+def test_synthesis_has_no_pairs(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished)
+    with pytest.raises(UserError, match=r"^ssim: compares pairs, and a synthesised image has none; .*fid, is, kid"):
+        measure("run=outputs/vae", "task=synthesis", "metrics=[spectrum_distance,ssim]")
+
+
 def test_a_run_moved_elsewhere_evaluates_to_the_same(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
