@@ -67,6 +67,22 @@ FREE_KEYS = {
 }
 
 
+# Keys that mean nothing while another is off.
+OPTIONS = {
+    "loss.ffl": {
+        "loss.weight",
+        "loss.alpha",
+        "loss.patch_factor",
+        "loss.ave_spectrum",
+        "loss.log_matrix",
+        "loss.batch_matrix",
+        "loss.transform",
+        "loss.ablation",
+    },
+    "loss.spectral_regularization": {"loss.spectral_form"},
+}
+
+
 def check_section(section: str, values: Mapping[str, Any], target: Callable[..., Any], provided: set[str]) -> None:
     """Check a config section against the arguments of what it builds.
 
@@ -175,11 +191,13 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], defaults: Mapping
     """
     before, after = ({**(defaults or {}), **flatten(config)} for config in (old, new))
     keys = sorted(flatten(old).keys() | flatten(new).keys())
+    off = [switch for switch in OPTIONS if not before.get(switch, True) and not after.get(switch, True)]
+    ignored = FREE_KEYS.union(*(OPTIONS[switch] for switch in off))
     return [
         f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
         for key in keys
         if _plain(before.get(key, "absent")) != _plain(after.get(key, "absent"))
-        and key not in FREE_KEYS
+        and key not in ignored
         and not key.startswith("recipe.")
     ]
 

@@ -1,13 +1,15 @@
 """Mistakes in a config are named before anything is built."""
 
+import inspect
 import math
 from typing import Literal
 
 import pytest
 
 from ffl.errors import UserError
+from ffl.objective import Objective
 from ffl.ranges import Count, Decay, Positive
-from ffl.training.config import TrainerConfig, check_section, describe, difference, matches, section_defaults
+from ffl.training.config import OPTIONS, TrainerConfig, check_section, describe, difference, matches, section_defaults
 
 
 def _build(
@@ -103,6 +105,24 @@ def test_difference_ignores_what_does_not_change_the_weights() -> None:
     new = {"seed": 0, "data_root": "b", "loss": {"alpha": 2.0}, "trainer": {"log_every": 9, "accelerator": "auto"}}
     assert difference(old, new) == ["loss.alpha: 1.0 -> 2.0"]
     assert difference({"seed": 0}, {"seed": 1}) == ["seed: 0 -> 1"]
+
+
+def test_difference_ignores_options_of_what_is_off() -> None:
+    def loss(ffl: bool, weight: float, regularization: float, form: str) -> dict:
+        return {
+            "loss": {"ffl": ffl, "weight": weight, "spectral_regularization": regularization, "spectral_form": form}
+        }
+
+    assert difference(loss(False, 10.0, 0.0, "paper"), loss(False, 100.0, 0.0, "published")) == []
+    assert difference(loss(True, 10.0, 0.0, "paper"), loss(True, 100.0, 0.0, "paper")) == ["loss.weight: 10.0 -> 100.0"]
+    assert len(difference(loss(False, 10.0, 0.5, "paper"), loss(True, 100.0, 0.5, "published"))) == 3
+
+
+def test_options_of_what_is_off_are_keys() -> None:
+    names = {f"loss.{name}" for name in inspect.signature(Objective).parameters}
+    assert (
+        OPTIONS.keys() | {option for options in OPTIONS.values() for option in options} | {"loss.perceptual"} == names
+    )
 
 
 def test_a_key_that_an_older_config_lacks_stands_for_its_default() -> None:

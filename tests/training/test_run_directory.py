@@ -62,8 +62,8 @@ def test_resume_auto_finds_the_newest_run_of_the_same_configuration(tmp_path: Pa
 def test_resume_refuses_a_changed_configuration_and_shows_the_difference(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path, "ae-photos", _config(tmp_path))
     for resume in ("auto", str(run.path)):
-        with pytest.raises(UserError, match=r"another configuration: loss.alpha: 1.0 -> 2.0; seed: 0 -> 1"):
-            find_run(_config(tmp_path, resume=resume, seed=1, loss={"ffl": False, "alpha": 2.0}), [])
+        with pytest.raises(UserError, match=r"another configuration: model.channels: absent -> 8; seed: 0 -> 1"):
+            find_run(_config(tmp_path, resume=resume, seed=1, model={"name": "ae", "channels": 8}), [])
 
 
 def test_resume_from_what_is_not_a_run(tmp_path: Path) -> None:
