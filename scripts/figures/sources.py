@@ -81,7 +81,7 @@ def command(rows: Sequence[TableRun], settings: Settings) -> str:
     for row in rows:
         tables.setdefault(row.table.removeprefix("table"), []).append(row.row)
     programs = [
-        ["python scripts/reproduce.py", f"table={table}", f"rows={','.join(ids)}", f"scale={settings.scale}"]
+        ["python scripts/reproduce.py", f"table={table}", f"rows={','.join(dict.fromkeys(ids))}", f"scale={settings.scale}"]
         for table, ids in tables.items()
     ]
     return " && ".join(" ".join([*words, *settings.overrides()]) for words in programs)
