@@ -77,11 +77,11 @@ def pair(table: str, row: str, group: str) -> tuple[TableRun, TableRun]:
 
 def command(rows: Sequence[TableRun], settings: Settings) -> str:
     """What makes the runs of these rows: one program for each table."""
-    tables: dict[str, list[str]] = {}
+    tables: dict[str, dict[str, None]] = {}  # a row may have runs in several groups
     for row in rows:
-        tables.setdefault(row.table.removeprefix("table"), []).append(row.row)
+        tables.setdefault(row.table.removeprefix("table"), {})[row.row] = None
     programs = [
-        ["python scripts/reproduce.py", f"table={table}", f"rows={','.join(dict.fromkeys(ids))}", f"scale={settings.scale}"]
+        ["python scripts/reproduce.py", f"table={table}", f"rows={','.join(ids)}", f"scale={settings.scale}"]
         for table, ids in tables.items()
     ]
     return " && ".join(" ".join([*words, *settings.overrides()]) for words in programs)
