@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from ffl.images import from_uint8
 from ffl.model import Batch, Model, Phase
 from ffl.training.checkpoint import load_model_state, load_newest, load_optimizers, model_state, save_checkpoint
 from ffl.training.compiling import compile_networks
-from ffl.training.config import TrainerConfig
+from ffl.training.config import Accelerator, TrainerConfig
 from ffl.training.gradients import gradient_shares
 from ffl.training.loader import Images, Loader
 from ffl.training.logger import Logger
@@ -67,8 +67,9 @@ def to_device(batch: dict[str, Any], device: torch.device, channels_last: bool =
 
 def choose_device(name: str) -> torch.device:
     """The device that ``trainer.accelerator`` or ``accelerator`` names; "auto" prefers a GPU."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"accelerator={name}: expected auto, cpu or cuda")
+    *others, last = get_args(Accelerator)
+    if name not in (*others, last):
+        raise UserError(f"accelerator={name}: expected {', '.join(others)} or {last}")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("cuda: this machine has no usable CUDA device; choose cpu or auto")
     if name == "cpu" or not torch.cuda.is_available():
