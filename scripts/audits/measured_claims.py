@@ -128,12 +128,6 @@ def _other_claims() -> list[Claim]:
             _spatial_loss,
             "mean squared error of training batches, mean over the last epoch",
         ),
-        Claim(
-            "figure16.ablations",
-            "E.3, Figure 16",
-            "Ablations of pix2pix on edges → shoes agree with Table 8",
-            lambda source: untested([Gap("FID and IS", NO_PIX2PIX_ABLATION[source.printed])], 8),
-        ),
         *(
             Claim(
                 f"cost.{model}",
@@ -153,13 +147,6 @@ def _other_claims() -> list[Claim]:
             "theorem, in every row that has both, to within rounding",
         ),
     ]
-
-
-NO_PIX2PIX_ABLATION = {
-    True: "the paper prints them inside a picture alone",
-    False: "no table of ours has it; python train.py model=pix2pix dataset=edges2shoes loss.ffl=true "
-    "loss.ablation=no_freq, and so on",
-}
 
 
 def log_gap(ratio: float) -> float:

@@ -72,7 +72,10 @@ class PaperSource:
     printed = True
 
     def numbers(self, place: Place, metric: str) -> Mapping[Seed, float]:
-        value = paper_tables()[place.table].value(place.row, place.group, metric)
+        tables = paper_tables()
+        if place.table not in tables:
+            raise Absent("the paper prints it inside a picture alone")
+        value = tables[place.table].value(place.row, place.group, metric)
         if value is None:
             raise Absent("the paper prints none")
         return {None: value}

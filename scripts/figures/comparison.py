@@ -88,7 +88,7 @@ BLOCKS: dict[int, tuple[Block, ...]] = {
     10: (Block(pair("table5", "spade", "cityscapes")), Block(pair("table5", "spade", "ade20k"))),
     11: (Block(ablations("table8", "reconstruction")),),
     15: (Block(pair("table2", "celeba", "reconstruction")),),
-    16: (Block(ablations("figure16", "translation"), scores=("fid", "is")),),
+    16: (Block(ablations("pix2pix_ablations", "translation"), scores=("fid", "is")),),
 }
 
 # Figure 1: what typical models lack without the focal frequency loss.
