@@ -146,22 +146,8 @@ def evaluate_run(config: Config, device: torch.device) -> tuple[list[Record], Pa
         batches = synthetic_images(model, num_images, real, config["seed"])
     else:
         batches = paired_images(model, task, real, config["seed"])
-    names = config["metrics"] if config["metrics"] is not None else default_metrics(task, dataset)
-    if unknown := [
-        name for name in names if METRICS[name].inputs == "labels" and name not in metric_options(dataset.name)
-    ]:
-        known = " and ".join(get_args(LabelSetName))
-        raise UserError(f"{unknown[0]}: there is no segmentation network for {dataset.name}, only for {known}")
-    if task == "synthesis" and (comparing := [name for name in names if METRICS[name].inputs == "pairs"]):
-        fitting = ", ".join(name for name in METRICS if METRICS[name].inputs in ("sets", "fakes"))
-        raise UserError(f"{comparing[0]}: compares pairs, and a synthesised image has none; choose among {fitting}")
-    real_ones = has_photographs(dataset)
-    if not real_ones and (comparing := [name for name in names if METRICS[name].inputs in ("pairs", "sets")]):
-        raise UserError(
-            f"{comparing[0]}: compares with real images, and the data set gives none; leave it out of metrics"
-        )
     records = measure(
-        names,
+        choose_metrics(config["metrics"], task, dataset),
         saved(batches, out / f"{task}_images" if config["save_images"] else None),
         num_images,
         protocol={
@@ -185,7 +171,7 @@ def evaluate_run(config: Config, device: torch.device) -> tuple[list[Record], Pa
         device=device,
         verify_weights=config["verify_weights"],
         options=metric_options(dataset.name),
-        reference=Reference(real, Path(config["cache_dir"]) / "statistics") if real_ones else None,
+        reference=Reference(real, Path(config["cache_dir"]) / "statistics") if has_photographs(dataset) else None,
     )
     name = "metrics.json" if task == model.tasks[0] else f"metrics_{task}.json"
     return records, out / name
@@ -197,16 +183,32 @@ def metric_options(dataset: str) -> dict[str, dict[str, Any]]:
     return {name: {"label_set": dataset} for name in scores} if dataset in get_args(LabelSetName) else {}
 
 
-def default_metrics(task: Task, dataset: ImageDataset) -> list[str]:
-    """What is measured where nothing is named.
+def choose_metrics(requested: list[str] | None, task: Task, dataset: ImageDataset) -> list[str]:
+    """What is measured: the metrics that were asked for, or where none were, all of the task that the data set allows.
 
-    Segmentation scores only where there is a network for the labels; where the data set holds label maps alone, only
-    what needs no real images.
+    Raises:
+        UserError: one that was asked for cannot be had.
     """
-    known = metric_options(dataset.name)
-    kinds = {"pairs", "sets", "fakes", "labels"} if has_photographs(dataset) else {"fakes", "labels"}
-    wanted = [name for name in TASK_METRICS[task] if METRICS[name].inputs in kinds]
-    return [name for name in wanted if METRICS[name].inputs != "labels" or name in known]
+    if requested is None:
+        return [name for name in TASK_METRICS[task] if obstacle(name, task, dataset) is None]
+    for name in requested:
+        if reason := obstacle(name, task, dataset):
+            raise UserError(f"{name}: {reason}")
+    return requested
+
+
+def obstacle(metric: str, task: Task, dataset: ImageDataset) -> str | None:
+    """Why a metric cannot be had for this task and data set; None if it can."""
+    inputs = METRICS[metric].inputs
+    if inputs == "labels" and not metric_options(dataset.name):
+        known = " and ".join(get_args(LabelSetName))
+        return f"there is no segmentation network for {dataset.name}, only for {known}"
+    if inputs == "pairs" and task == "synthesis":
+        fitting = ", ".join(name for name in METRICS if METRICS[name].inputs in ("sets", "fakes"))
+        return f"compares pairs, and a synthesised image has none; choose among {fitting}"
+    if inputs in ("pairs", "sets") and not has_photographs(dataset):
+        return "compares with real images, and the data set gives none; leave it out of metrics"
+    return None
 
 
 def has_photographs(dataset: ImageDataset) -> bool:
