@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from ffl.errors import UserError
 from ffl.files import failed_writes, write_text
 from ffl.metrics import METRICS
-from ffl.training.config import flatten
+from ffl.training.config import flatten, idle_options
 from ffl.training.program import run_script
 from ffl.training.run_directory import RunDirectory
 from scripts.figures.style import save
@@ -34,6 +34,8 @@ from scripts.figures.style import save
 # Where a run lies and how it was asked for, which no result depends on.
 PLACES = {"name", "resume", "output_root", "cache_dir", "data_root"}
 ABSENT = "absent"
+# What stands for an option of a loss that is off.
+IDLE = "–"
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,11 @@ def find_runs(patterns: list[str]) -> list[RunDirectory]:
 
 def read_row(run: RunDirectory) -> Row:
     """What a run's files say."""
+    config = flatten(run.config())
+    idle = idle_options(config)
     settings = {
-        key: value
-        for key, value in flatten(run.config()).items()
+        key: IDLE if key in idle else value
+        for key, value in config.items()
         if key not in PLACES and not key.startswith("recipe.")
     }
     results: dict[str, float] = {}
@@ -106,8 +110,17 @@ def _number(value: Any) -> float | None:
 def swept_keys(rows: list[Row]) -> list[str]:
     """Settings in which runs differ, in the order of the configuration."""
     keys = dict.fromkeys(key for row in rows for key in row.settings)
-    first = rows[0].settings
-    return [key for key in keys if any(row.settings.get(key, ABSENT) != first.get(key, ABSENT) for row in rows)]
+    return [key for key in keys if _differ(_values(rows, key))]
+
+
+def _differ(values: list[Any]) -> bool:
+    return any(value != values[0] for value in values)
+
+
+def _values(rows: list[Row], key: str) -> list[Any]:
+    """A setting of each run that it means something in."""
+    values = [row.settings.get(key, ABSENT) for row in rows]
+    return [value for value in values if value != IDLE]
 
 
 def result_columns(rows: list[Row]) -> list[str]:
@@ -183,26 +196,28 @@ def _head(column: str) -> str:
 
 
 def plotted_key(rows: list[Row]) -> str | None:
-    """The one setting that differs and is a number in all runs, seeds aside; None unless there is just one."""
-    numeric = [
-        key for key in swept_keys(rows) if key != "seed" and all(_is_number(row.settings.get(key)) for row in rows)
-    ]
+    """The one setting that differs and is a number wherever it means something, seeds aside; None unless just one."""
+    numeric = [key for key in swept_keys(rows) if key != "seed" and all(map(_is_number, _values(rows, key)))]
     return numeric[0] if len(numeric) == 1 else None
 
 
-def plot(rows: list[Row], key: str, column: str, path: Path) -> list[Path]:
+def plot(rows: list[Row], key: str, column: str) -> Figure:
     """A point for each run, a line through the mean of each value, one for each group of runs that differ otherwise.
 
-    Returns:
-        The files written: ``path`` as PNG, and a PDF beside it.
+    Runs in which it means nothing are a dashed line at their mean.
     """
     others = [other for other in swept_keys(rows) if other not in (key, "seed")]
     groups: dict[str, dict[float, list[float]]] = {}
+    without: dict[str, list[float]] = {}
     for row in rows:
         value = row.results.get(column, math.nan)
-        if math.isfinite(value):
-            label = ", ".join(f"{other}={row.settings.get(other, ABSENT)}" for other in others)
+        if not math.isfinite(value):
+            continue
+        label = ", ".join(f"{other}={row.settings.get(other, ABSENT)}" for other in others)
+        if row.settings[key] != IDLE:
             groups.setdefault(label, {}).setdefault(float(row.settings[key]), []).append(value)
+        else:
+            without.setdefault(label, []).append(value)
     figure = Figure(figsize=(4.5, 3.0), layout="constrained")
     axes = figure.add_subplot()
     for label, points in groups.items():
@@ -210,14 +225,16 @@ def plot(rows: list[Row], key: str, column: str, path: Path) -> list[Path]:
         (line,) = axes.plot(places, [sum(points[place]) / len(points[place]) for place in places], label=label or None)
         for place in places:
             axes.plot([place] * len(points[place]), points[place], "o", markersize=4, color=line.get_color())
+    for number, (label, level) in enumerate(without.items(), len(groups)):
+        axes.axhline(sum(level) / len(level), linestyle="--", color=f"C{number}", label=label or None)
     values = [place for points in groups.values() for place in points]
     if values and min(values) > 0 and max(values) >= 20 * min(values):
         axes.set_xscale("log")
     axes.set_xlabel(key)
     axes.set_ylabel(_head(column))
-    if len(groups) > 1:
+    if len(groups) + len(without) > 1:
         axes.legend()
-    return save(figure, path)
+    return figure
 
 
 def collect(arguments: list[str]) -> None:
@@ -243,7 +260,7 @@ def collect(arguments: list[str]) -> None:
         write_text(out.with_suffix(".md"), markdown_text(rows))
         column = settings["sort"] if settings.get("sort") in columns else next(iter(columns), None)
         if (key := plotted_key(rows)) is not None and column is not None:
-            written += plot(rows, key, column, out.with_suffix(".png"))
+            written += save(plot(rows, key, column), out.with_suffix(".png"))
     print(f"\nwritten to {', '.join(map(str, written))}")
 
 

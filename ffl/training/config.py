@@ -191,8 +191,7 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], defaults: Mapping
     """
     before, after = ({**(defaults or {}), **flatten(config)} for config in (old, new))
     keys = sorted(flatten(old).keys() | flatten(new).keys())
-    off = [switch for switch in OPTIONS if not before.get(switch, True) and not after.get(switch, True)]
-    ignored = FREE_KEYS.union(*(OPTIONS[switch] for switch in off))
+    ignored = FREE_KEYS | (idle_options(before) & idle_options(after))
     return [
         f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
         for key in keys
@@ -200,6 +199,11 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], defaults: Mapping
         and key not in ignored
         and not key.startswith("recipe.")
     ]
+
+
+def idle_options(config: Mapping[str, Any]) -> set[str]:
+    """Keys of a flat configuration that mean nothing in it, because what they belong to is off."""
+    return set().union(*(options for switch, options in OPTIONS.items() if not config.get(switch, True)))
 
 
 def _plain(value: Any) -> Any:

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
 from ffl.errors import UserError
-from scripts.collect import collect, csv_text, find_runs, plotted_key, read_row, sorted_rows, swept_keys
+from scripts.collect import collect, csv_text, find_runs, plot, plotted_key, read_row, sorted_rows, swept_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -113,6 +114,20 @@ def test_there_is_a_plot_for_one_number_seeds_aside(tmp_path: Path, monkeypatch:
     collect(["runs/*", "out=sweep.csv"])
     assert Path("sweep.png").exists()
     assert plotted_key(rows_of("runs/r1", "runs/r2")) is None  # they differ in a switch and in the seed
+
+
+def test_options_of_a_loss_that_is_off_are_no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, (alpha, ffl) in enumerate([(0.5, True), (2, True), (1, False)]):
+        make_run(tmp_path / "runs", f"r{number}", {"psnr": 20.0 + number}, alpha=alpha, ffl=ffl)
+    rows = rows_of("runs/*")
+    assert [row["loss.alpha"] for row in csv.DictReader(io.StringIO(csv_text(rows)))] == ["0.5", "2", "–"]
+    assert [row.name for row in sorted_rows(rows, "loss.alpha")] == ["r0", "r1", "r2"]
+    assert swept_keys(rows_of("runs/r1", "runs/r2")) == ["loss.ffl"]
+    (axes,) = plot(rows, "loss.alpha", "psnr").axes
+    assert [np.asarray(line.get_ydata()).tolist() for line in axes.get_lines() if line.get_linestyle() == "--"] == [
+        [22.0, 22.0]
+    ]
 
 
 @pytest.mark.parametrize(
