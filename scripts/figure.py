@@ -1,8 +1,8 @@
 """A figure of the paper, from our own runs or from real images.
 
-    python scripts/figure.py N [scale=cpu] [out=FILE.png] [data_root=DIR] [output_root=outputs] [key=value ...]
+    python scripts/figure.py N [scale=cpu] [out=FILE.png|DIR] [data_root=DIR] [output_root=outputs] [key=value ...]
     python scripts/figure.py all [scale=cpu] [out=DIR] …
-    python scripts/figure.py comparison runs=DIR,DIR [labels=w/o,w/] [out=FILE.png]
+    python scripts/figure.py comparison runs=DIR,DIR [labels=w/o,w/] [out=FILE.png|DIR]
 
 N is 1 (spectra of models without FFL), 2 (band limiting), 3 (single-image reconstruction), 5 to 8, 10, 11, 15 and 16
 (comparisons), 9 (StyleGAN2 and average spectra), 12 (sinusoidal components), 14 (spatial loss), 17 to 19 (StyleGAN2
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> None:
     elif wanted.isdecimal() and int(wanted) in FIGURES:
         number = int(wanted)
         settings = read_settings(given, {key for key, numbers in KEYS.items() if number in numbers}, f"figure {number}")
-        make(number, settings, Path(given.get("out", f"results/{settings.scale}/figure{number}.png")))
+        make(number, settings, target(given, Path(f"results/{settings.scale}/figure{number}.png")))
     else:
         raise UserError(f"figure {wanted}: no such figure; expected one of {known_figures()}")
 
@@ -115,8 +115,6 @@ def read_settings(given: dict[str, str], allowed: set[str], what: str) -> Settin
     images = given.get("images")
     if images is not None and not (images.isdecimal() and int(images) > 0):
         raise UserError(f"images={images}: expected a number from 1 up")
-    if "out" in given and Path(given["out"]).suffix not in (".png", ""):
-        raise UserError(f"out={given['out']}: expected a name that ends in .png; the PDF and JSON go beside it")
     return Settings(
         scale=scale,
         data_root=Path(given["data_root"]) if "data_root" in given else None,
@@ -127,10 +125,23 @@ def read_settings(given: dict[str, str], allowed: set[str], what: str) -> Settin
     )
 
 
+def target(given: dict[str, str], default: Path) -> Path:
+    """The PNG to write: ``out``, a file or a folder that is there, in which it takes the default's name.
+
+    Raises:
+        UserError: if it is neither.
+    """
+    out = Path(given.get("out", default))
+    if out.is_dir():
+        return out / default.name
+    if out.suffix not in (".png", ""):
+        raise UserError(f"out={out}: expected a folder or a name that ends in .png; the PDF and JSON go beside it")
+    return out.with_suffix(".png")
+
+
 def make(number: int, settings: Settings, path: Path) -> None:
     """Draw a figure, write it, and say what it lacks."""
     drawing = FIGURES[number](settings)
-    path = path.with_suffix(".png")
     written = save(drawing.figure, path)
     content = {"figure": number, "scale": settings.scale, **drawing.to_json()}
     write_text(path.with_suffix(".json"), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
@@ -158,7 +169,7 @@ def compare(given: dict[str, str]) -> None:
     labels = given["labels"].split(",") if "labels" in given else [run.path.name for run in runs]
     if len(labels) != len(runs) or len(set(labels)) != len(labels):
         raise UserError(f"labels={','.join(labels)}: expected a different label for each of the {len(runs)} runs")
-    out = Path(given.get("out", "results/comparison.png"))
+    out = target(given, Path("results/comparison.png"))
     comparison(runs, labels, out)
     print(f"written to {out}")
 

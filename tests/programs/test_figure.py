@@ -251,6 +251,8 @@ def test_runs_of_other_images_are_not_compared(runs: dict[str, RunDirectory], tm
     other = make_run(tmp_path, "model=ae", "dataset.test_images=8")
     with pytest.raises(UserError, match="are of different images; compare runs on the same data"):
         main(["comparison", f"runs={runs['ae'].path},{other.path}", f"out={tmp_path / 'out.png'}"])
+    with pytest.raises(UserError, match=re.escape("out=figure.jpg: expected a folder or a name that ends in .png")):
+        main(["comparison", f"runs={runs['ae'].path},{runs['ae ffl'].path}", "out=figure.jpg"])
     main(["comparison", f"runs={runs['ae'].path},{runs['ae ffl'].path}", f"out={tmp_path / 'out.png'}"])
     assert Image.open(tmp_path / "out.png").width == round(style.PAGE_WIDTH * style.DPIS[0])
 
@@ -279,7 +281,7 @@ def test_figures_of_an_image_take_another_one(tmp_path: Path) -> None:
     Image.new("RGB", (300, 260), (255, 0, 0)).save(tmp_path / "red.png")
     image = square_image(Settings(image=tmp_path / "red.png"), 256)
     assert torch.equal(image, torch.tensor([1.0, 0.0, 0.0])[None, :, None, None].expand(1, 3, 256, 256))
-    main(["2", f"image={tmp_path / 'red.png'}", f"out={tmp_path / 'figure2.png'}"])
+    main(["2", f"image={tmp_path / 'red.png'}", f"out={tmp_path}"])
     values = json.loads((tmp_path / "figure2.json").read_text())["values"]
     assert values["without the centre"]["energy_left"] == pytest.approx(0, abs=1e-6)
 
@@ -295,9 +297,10 @@ def test_figures_of_an_image_take_another_one(tmp_path: Path) -> None:
         (["9", "images=none"], "images=none: expected a number from 1 up"),
         (["2", "imgae=x"], "unknown key imgae: did you mean image?"),
         (["2", "image=/nowhere/x.png"], "image=/nowhere/x.png: not a readable image"),
-        (["2", "out=figure.pdf"], "out=figure.pdf: expected a name that ends in .png"),
+        (["2", "out=figure.pdf"], "out=figure.pdf: expected a folder or a name that ends in .png"),
         (["14", "runs=/nowhere,/nowhere"], "/nowhere: not a run directory"),
         (["14", "runs=/nowhere"], "runs=/nowhere: this figure takes 2 runs (w/o FFL, w/ FFL)"),
+        (["comparison", "runs=a"], "a: not a run directory"),
         (["comparison"], "figure comparison takes runs=DIR,DIR"),
         (["all", "image=x"], "image=x: all does not take it"),
     ],
