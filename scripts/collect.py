@@ -44,7 +44,7 @@ class Row:
 
     Attributes:
         name: of its directory.
-        settings: its configuration by flat key.
+        settings: its configuration by flat key; ``IDLE`` for what means nothing in it.
         results: its metrics, losses and step by column; infinite where a metric is.
     """
 
