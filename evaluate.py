@@ -146,8 +146,9 @@ def evaluate_run(config: Config, device: torch.device) -> tuple[list[Record], Pa
         batches = synthetic_images(model, num_images, real, config["seed"])
     else:
         batches = paired_images(model, task, real, config["seed"])
+    photographs = has_photographs(dataset)
     records = measure(
-        choose_metrics(config["metrics"], task, dataset),
+        choose_metrics(config["metrics"], task, dataset.name, photographs),
         saved(batches, out / f"{task}_images" if config["save_images"] else None),
         num_images,
         protocol={
@@ -171,7 +172,7 @@ def evaluate_run(config: Config, device: torch.device) -> tuple[list[Record], Pa
         device=device,
         verify_weights=config["verify_weights"],
         options=metric_options(dataset.name),
-        reference=Reference(real, Path(config["cache_dir"]) / "statistics") if has_photographs(dataset) else None,
+        reference=Reference(real, Path(config["cache_dir"]) / "statistics") if photographs else None,
     )
     name = "metrics.json" if task == model.tasks[0] else f"metrics_{task}.json"
     return records, out / name
@@ -183,30 +184,35 @@ def metric_options(dataset: str) -> dict[str, dict[str, Any]]:
     return {name: {"label_set": dataset} for name in scores} if dataset in get_args(LabelSetName) else {}
 
 
-def choose_metrics(requested: list[str] | None, task: Task, dataset: ImageDataset) -> list[str]:
+def choose_metrics(requested: list[str] | None, task: Task, dataset: str, photographs: bool) -> list[str]:
     """What is measured: the metrics that were asked for, or where none were, all of the task that the data set allows.
 
+    Args:
+        requested: their names; None: none were.
+        task: of the model.
+        dataset: name of the data set.
+        photographs: whether it holds real images to compare with.
     Raises:
         UserError: one that was asked for cannot be had.
     """
     if requested is None:
-        return [name for name in TASK_METRICS[task] if obstacle(name, task, dataset) is None]
+        return [name for name in TASK_METRICS[task] if obstacle(name, task, dataset, photographs) is None]
     for name in requested:
-        if reason := obstacle(name, task, dataset):
+        if reason := obstacle(name, task, dataset, photographs):
             raise UserError(f"{name}: {reason}")
     return requested
 
 
-def obstacle(metric: str, task: Task, dataset: ImageDataset) -> str | None:
+def obstacle(metric: str, task: Task, dataset: str, photographs: bool) -> str | None:
     """Why a metric cannot be had for this task and data set; None if it can."""
     inputs = METRICS[metric].inputs
-    if inputs == "labels" and not metric_options(dataset.name):
+    if inputs == "labels" and not metric_options(dataset):
         known = " and ".join(get_args(LabelSetName))
-        return f"there is no segmentation network for {dataset.name}, only for {known}"
+        return f"there is no segmentation network for {dataset}, only for {known}"
     if inputs == "pairs" and task == "synthesis":
         fitting = ", ".join(name for name in METRICS if METRICS[name].inputs in ("sets", "fakes"))
         return f"compares pairs, and a synthesised image has none; choose among {fitting}"
-    if inputs in ("pairs", "sets") and not has_photographs(dataset):
+    if inputs in ("pairs", "sets") and not photographs:
         return "compares with real images, and the data set gives none; leave it out of metrics"
     return None
 

@@ -67,9 +67,9 @@ def to_device(batch: dict[str, Any], device: torch.device, channels_last: bool =
 
 def choose_device(name: str) -> torch.device:
     """The device that ``trainer.accelerator`` or ``accelerator`` names; "auto" prefers a GPU."""
-    *others, last = get_args(Accelerator)
-    if name not in (*others, last):
-        raise UserError(f"accelerator={name}: expected {', '.join(others)} or {last}")
+    names = get_args(Accelerator)
+    if name not in names:
+        raise UserError(f"accelerator={name}: expected {', '.join(names[:-1])} or {names[-1]}")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("cuda: this machine has no usable CUDA device; choose cpu or auto")
     if name == "cpu" or not torch.cuda.is_available():

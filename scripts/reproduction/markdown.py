@@ -67,16 +67,16 @@ def _values_table(content: Json, key: str) -> list[str]:
             continue
         labels = row["labels"]
         if not row["quoted"]:
-            values = [_ours(cell, metric, decimals(content, metric), row["id"] in best[metric]) for metric in metrics]
+            values = [_ours(cell, metric, digits(content, metric), row["id"] in best[metric]) for metric in metrics]
             lines.append(_row([*labels, *(["ours"] if whose else []), *values]))
             labels = [""] * len(labels)
         if cell["paper"]:
-            values = [_printed(cell, metric, decimals(content, metric)) for metric in metrics]
+            values = [_printed(cell, metric, digits(content, metric)) for metric in metrics]
             lines.append(_row([*labels, "quoted" if row["quoted"] else "paper", *values]))
     return lines
 
 
-def decimals(content: Json, metric: str) -> int:
+def digits(content: Json, metric: str) -> int:
     """Digits after the point: the paper's for its metrics, which print too few for spectrum distances in Table 5."""
     return 3 if metric.startswith("spectrum_distance") else int(content["decimals"])
 
@@ -151,8 +151,7 @@ def _difference_table(content: Json, key: str) -> list[str]:
         if not any(map(_shown, items.values())):
             continue
         ours = [
-            number(item["ours"], decimals(content, metric), "+") if _shown(item) else ""
-            for metric, item in items.items()
+            number(item["ours"], digits(content, metric), "+") if _shown(item) else "" for metric, item in items.items()
         ]
         lines.append(_row([_pair(labels[without], labels[with_]), *(["ours"] if whose else []), *ours]))
         printed = [item["paper"] for item in items.values()]
