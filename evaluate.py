@@ -10,9 +10,16 @@ import torch
 from torch import Tensor
 
 from datasets import DATASETS, ImageDataset, build_dataset
-from ffl import distributed
 from ffl.errors import UserError
-from ffl.evaluation import (
+from ffl.files import failed_writes, file_sha256
+from ffl.images import Protocol, from_uint8, to_uint8
+from ffl.metrics import METRICS
+from ffl.metrics.segmentation import LabelSetName
+from ffl.ranges import Count
+from ffl.training import distributed
+from ffl.training.checkpoint import load_model_state, load_newest
+from ffl.training.config import Accelerator, Seed, check_section
+from ffl.training.evaluation import (
     TASK_METRICS,
     Images,
     Reference,
@@ -23,20 +30,13 @@ from ffl.evaluation import (
     table,
     write_metrics,
 )
-from ffl.files import failed_writes, file_sha256
-from ffl.images import Protocol, from_uint8, to_uint8
-from ffl.metrics import METRICS
-from ffl.metrics.segmentation import LabelSetName
-from ffl.model import Model, Task
-from ffl.objective import Objective
-from ffl.provenance import content_hash
-from ffl.ranges import Count
-from ffl.record import Record
-from ffl.training.checkpoint import load_model_state, load_newest
-from ffl.training.config import Accelerator, Seed, check_section
 from ffl.training.logger import save_png
+from ffl.training.model import Model, Task
+from ffl.training.objective import Objective
 from ffl.training.precision import allow_tf32
 from ffl.training.program import Config, run_program
+from ffl.training.provenance import content_hash
+from ffl.training.record import Record
 from ffl.training.run_directory import RunDirectory
 from ffl.training.trainer import choose_device, to_device
 from models import MODELS, build_model

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from datasets import DATASETS, NoSplit, build_dataset
-from ffl import distributed
 from ffl.errors import UserError
-from ffl.objective import Objective
+from ffl.training import distributed
 from ffl.training.config import Seed, TrainerConfig, check_section, section_defaults
 from ffl.training.loader import Loader
+from ffl.training.objective import Objective
 from ffl.training.program import Config, run_program
 from ffl.training.randomness import seed_weights
 from ffl.training.run_directory import RunDirectory, find_run, run_name

@@ -16,8 +16,8 @@ from datasets.cache import Decoder, Item, OnError, describe, open_cache
 from datasets.files import FileImages, say_counts
 from datasets.listing import Listing, item_names
 from ffl.errors import UserError
-from ffl.provenance import content_hash
 from ffl.ranges import Count
+from ffl.training.provenance import content_hash
 
 
 class AlignedImages(FileImages):

@@ -10,8 +10,8 @@ from datasets.cache import Item, OnError, describe, open_cache
 from datasets.decoding import ResizeCrop
 from datasets.listing import Listing, item_names
 from ffl.errors import UserError
-from ffl.provenance import content_hash
 from ffl.ranges import Count
+from ffl.training.provenance import content_hash
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from datasets.base import ImageDataset, Split
 from ffl.decoding import decode_rgb
 from ffl.errors import UserError
-from ffl.provenance import content_hash
+from ffl.training.provenance import content_hash
 
 # Left out of what the wheel holds: drawings and test charts (chessboard_*, color, horse, logo, phantom),
 # writing (page, text), the stereo twin of motorcycle_left (motorcycle_right: the same scene would be in two

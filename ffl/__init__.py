@@ -1,8 +1,20 @@
 """Focal frequency loss for image reconstruction and synthesis (Jiang et al., ICCV 2021)."""
 
-from ffl.losses.focal_frequency import FocalFrequencyLoss
-from ffl.losses.perceptual import PerceptualLoss
-from ffl.losses.spectral_regularization import SpectralRegularization
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ffl.losses import FocalFrequencyLoss as FocalFrequencyLoss
+    from ffl.losses import PerceptualLoss as PerceptualLoss
+    from ffl.losses import SpectralRegularization as SpectralRegularization
 
 __version__ = "0.1.0"
 __all__ = ["FocalFrequencyLoss", "PerceptualLoss", "SpectralRegularization", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # The losses are imported when they are first asked for: torch takes seconds, and a typo in a command line none.
+    if name in __all__:
+        import ffl.losses
+
+        return getattr(ffl.losses, name)
+    raise AttributeError(f"module 'ffl' has no attribute {name!r}")

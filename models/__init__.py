@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ffl.model import Model
-from ffl.objective import Objective
+from ffl.training.model import Model
+from ffl.training.objective import Objective
 from models.ae import VanillaAutoencoder
 from models.pix2pix import Pix2Pix
 from models.spade import Spade

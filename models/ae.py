@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ffl.errors import UserError
-from ffl.model import Batch, Model, Phase, Task, init_normal
-from ffl.objective import Objective
 from ffl.ranges import Count, Decay, NonNegative, Positive
+from ffl.training.model import Batch, Model, Phase, Task, init_normal
+from ffl.training.objective import Objective
 
 
 class LinearBlock(nn.Module):

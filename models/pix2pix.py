@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from ffl.errors import UserError
 from ffl.losses.gan import GanMode, discriminator_loss, generator_loss
-from ffl.model import Batch, Model, Phase, Task, init_normal, latent_noise
-from ffl.objective import Objective
 from ffl.ranges import Count, Decay, NonNegative, Positive
+from ffl.training.model import Batch, Model, Phase, Task, init_normal, latent_noise
+from ffl.training.objective import Objective
 
 Norm = Literal["batch", "instance"]
 Statistics = Literal["batch", "running"]

@@ -30,8 +30,8 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 from ffl.errors import UserError
 from ffl.files import write_text
-from ffl.provenance import code_version, environment
 from ffl.training.program import run_script
+from ffl.training.provenance import code_version, environment
 from scripts.benchmarks.settings import Request, Settings, parse
 from scripts.benchmarks.targets import shown
 from scripts.benchmarks.timing import threads

@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ffl.errors import UserError
 from ffl.files import file_sha256, write_text
-from ffl.objective import Objective
 from ffl.training.checkpoint import load_model_state, save_checkpoint
+from ffl.training.objective import Objective
 from ffl.training.program import Config, compose, run_script
 from ffl.training.run_directory import RunDirectory
 from models import build_model

@@ -25,8 +25,8 @@ import evaluate
 import train
 from ffl.errors import UserError
 from ffl.files import failed_writes, write_text
-from ffl.provenance import code_version, environment
 from ffl.training.program import compose, run_script
+from ffl.training.provenance import code_version, environment
 
 ROUND = [
     "model=vae",

@@ -3,7 +3,7 @@
 import torch
 
 from ffl.errors import UserError
-from ffl.model import Model
+from ffl.training.model import Model
 
 
 def compile_networks(model: Model, device: torch.device) -> None:

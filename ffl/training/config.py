@@ -10,13 +10,14 @@ import math
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ffl.errors import UserError
 from ffl.ranges import Count, Positive, Range, Whole
-from ffl.training.precision import PrecisionName
 
 Accelerator = Literal["auto", "cpu", "cuda"]
+PrecisionName = Literal["fp32", "bf16", "fp16"]
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 
 
@@ -160,7 +161,14 @@ def describe(hint: Any) -> str:
         return f"a list, each {describe(arguments[0])}"
     if origin is dict:
         return "keys and values such as {key:value}"
-    words = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    words = {
+        int: "an integer",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        Path: "a path",
+        type(None): "null",
+    }
     return words.get(hint, getattr(hint, "__name__", str(hint)))
 
 

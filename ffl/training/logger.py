@@ -10,12 +10,12 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 from tqdm import tqdm
 
-from ffl import distributed
 from ffl.errors import UserError
 from ffl.files import atomic_write
 from ffl.images import to_uint8
-from ffl.model import Batch
 from ffl.spectrum import log_spectrum
+from ffl.training import distributed
+from ffl.training.model import Batch
 from ffl.training.run_directory import RunDirectory
 
 

@@ -7,14 +7,14 @@ divided after it, by a factor that halves whenever one of them overflows; the up
 
 import contextlib
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ffl.model import Batch
+from ffl.training.config import PrecisionName
+from ffl.training.model import Batch
 
-PrecisionName = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -8,7 +8,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-from ffl import distributed
+from ffl.training import distributed
 
 # SIGUSR2 only where somebody handles it already, as the submitit launcher does, which then puts the job back in line.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)

@@ -19,8 +19,8 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ffl import distributed
 from ffl.errors import UserError
+from ffl.training import distributed
 from ffl.training.config import flatten, unknown_key
 from ffl.training.preemption import Preempted
 

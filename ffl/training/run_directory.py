@@ -23,8 +23,8 @@ import yaml
 
 from ffl.errors import UserError
 from ffl.files import failed_writes, write_text
-from ffl.provenance import code_version, environment
 from ffl.training.config import FREE_KEYS, difference
+from ffl.training.provenance import code_version, environment
 
 Config = dict[str, Any]
 

@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ffl import distributed
 from ffl.errors import UserError
 from ffl.files import failed_writes
 from ffl.images import from_uint8
-from ffl.model import Batch, Model, Phase
+from ffl.training import distributed
 from ffl.training.checkpoint import load_model_state, load_newest, load_optimizers, model_state, save_checkpoint
 from ffl.training.compiling import compile_networks
 from ffl.training.config import Accelerator, TrainerConfig
 from ffl.training.gradients import gradient_shares
 from ffl.training.loader import Images, Loader
 from ffl.training.logger import Logger
+from ffl.training.model import Batch, Model, Phase
 from ffl.training.precision import Precision, allow_tf32, at_least_float32, replace_overflow
 from ffl.training.preemption import StopSignals
 from ffl.training.randomness import seed_step

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ffl.distributed import SyncBatchNorm2d
+from ffl.training.distributed import SyncBatchNorm2d
 from models.spade.layers import SpectralConv2d, suitable_layout
 
 Upsampling = Literal["normal", "more", "most"]

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from ffl.errors import UserError
 from ffl.losses.gan import GanMode, discriminator_loss, feature_matching_loss, generator_loss
 from ffl.losses.vgg import VGGFeatures
-from ffl.model import Batch, Model, Phase, Task, latent_noise
-from ffl.objective import Objective
 from ffl.ranges import Count, Decay, NonNegative, Positive
+from ffl.training.model import Batch, Model, Phase, Task, latent_noise
+from ffl.training.objective import Objective
 from ffl.weights import load_weights
 from models.spade.discriminator import MultiscaleDiscriminator
 from models.spade.encoder import ImageEncoder

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ffl.errors import UserError
 from ffl.losses.gan import discriminator_loss, generator_loss
-from ffl.model import Batch, Model, Phase, Task, latent_noise
-from ffl.objective import Objective
 from ffl.ranges import Decay, Positive
+from ffl.training.model import Batch, Model, Phase, Task, latent_noise
+from ffl.training.objective import Objective
 from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import Generator, mix_styles
 from models.stylegan2.regularization import path_length_penalty, path_lengths, r1_penalty

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from datasets import build_dataset
 from evaluate import RealImages, load_model, paired_images, saved, synthetic_images
-from ffl.evaluation import Images
 from ffl.files import file_sha256, write_text
-from ffl.model import Task
 from ffl.spectrum import band_power
+from ffl.training.evaluation import Images
+from ffl.training.model import Task
 from ffl.training.run_directory import RunDirectory
 from ffl.training.trainer import choose_device
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from ffl.model import Task
+from ffl.training.model import Task
 from scripts.audits.bands import HIGH
 from scripts.audits.claims import Claim, ablation
 from scripts.audits.comparisons import AE_CELEBA, AE_DTD, STYLEGAN2, VAE_CELEBA, VAE_CELEBA_HQ, Pair

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from ffl.model import Task
-from ffl.provenance import code_version
+from ffl.training.model import Task
+from ffl.training.provenance import code_version
 from scripts.audits.ablation_setting import SettingFit, setting_fits
 from scripts.audits.bands import Bands
 from scripts.audits.claims import Claim, table_claims

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ffl.errors import UserError
 from ffl.files import file_sha256
-from ffl.model import Task
+from ffl.training.model import Task
 from ffl.training.run_directory import RunDirectory
 from scripts.audits.bands import Bands, final_spatial_loss, run_bands
 from scripts.audits.verdicts import Absent, Measure, Seed

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ffl.model import Batch, Phase
-from ffl.objective import Objective
+from ffl.training.model import Batch, Phase
+from ffl.training.objective import Objective
 from ffl.training.program import compose
 from ffl.training.randomness import seed_weights
 from ffl.training.trainer import make_optimizers, update

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from ffl.model import Batch, Model
-from ffl.objective import Objective
+from ffl.training.model import Batch, Model
+from ffl.training.objective import Objective
 from ffl.training.program import compose
 from ffl.training.randomness import seed_weights
 from ffl.training.trainer import make_optimizers, update

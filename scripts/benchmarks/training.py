@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from datasets import build_dataset
-from ffl.objective import Objective
 from ffl.training.loader import Loader
+from ffl.training.objective import Objective
 from ffl.training.program import compose
 from ffl.training.randomness import seed_weights
 from ffl.training.trainer import make_optimizers, to_device, update

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ffl.errors import UserError
 from ffl.images import from_uint8
-from ffl.model import Task
 from ffl.spectrum import log_spectrum
 from ffl.training.logger import label_colours
+from ffl.training.model import Task
 from ffl.training.run_directory import RunDirectory
 from scripts.figures.sources import Drawing, Settings, Source, TableRun, find_all, pair
 from scripts.figures.style import BODY, GAP, PAGE_WIDTH, SMALL, TITLE, Sheet, limits, save

@@ -15,8 +15,8 @@ from evaluate import load_model
 from ffl.errors import UserError
 from ffl.files import file_sha256
 from ffl.images import from_uint8, to_uint8
-from ffl.model import Batch, Model, Task
 from ffl.training.checkpoint import load_checkpoint
+from ffl.training.model import Batch, Model, Task
 from ffl.training.run_directory import RunDirectory
 from ffl.training.trainer import choose_device, to_device
 from scripts.reproduction.records import known_records

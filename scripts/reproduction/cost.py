@@ -13,8 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ffl.model import Batch, Model, Phase
-from ffl.objective import Objective
+from ffl.training.model import Batch, Model, Phase
+from ffl.training.objective import Objective
 from ffl.training.program import Config
 from ffl.training.randomness import seed_weights
 from ffl.training.trainer import choose_device, make_optimizers, update

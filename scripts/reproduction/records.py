@@ -13,8 +13,8 @@ from evaluate import metric_options
 from ffl.errors import UserError
 from ffl.files import file_sha256
 from ffl.metrics import build_metric
-from ffl.record import Record
 from ffl.training.program import Config
+from ffl.training.record import Record
 from ffl.training.run_directory import RunDirectory
 from ffl.weights import MissingWeights
 

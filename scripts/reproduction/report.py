@@ -22,8 +22,8 @@ from typing import Any
 
 from ffl.errors import UserError
 from ffl.metrics import METRICS
-from ffl.record import Record
 from ffl.training.config import FREE_KEYS
+from ffl.training.record import Record
 from ffl.training.run_directory import RunDirectory
 from scripts.reproduction.paper import PaperTable, paper_tables
 from scripts.reproduction.records import known_records

@@ -7,9 +7,9 @@ from typing import Any, get_args
 import yaml
 
 from ffl.errors import UserError
-from ffl.evaluation import check_metrics
-from ffl.model import Task
 from ffl.training.config import check_section
+from ffl.training.evaluation import check_metrics
+from ffl.training.model import Task
 from ffl.training.program import CONFIG_DIR
 
 

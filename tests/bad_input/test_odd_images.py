@@ -12,7 +12,7 @@ from torch import Tensor
 from bad_input.place import Place, encoded, noise
 from bad_input.programs import run_here
 from datasets import build_dataset
-from ffl.evaluation import read_pairs
+from ffl.training.evaluation import read_pairs
 
 SIDE = 8
 RAMP = np.arange(SIDE * SIDE).reshape(SIDE, SIDE) * 4  # 0 ... 252

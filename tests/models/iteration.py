@@ -1,9 +1,9 @@
-"""One training iteration as ``ffl.model`` promises it to models, without a trainer."""
+"""One training iteration as ``ffl.training.model`` promises it to models, without a trainer."""
 
 import torch
 from torch import Tensor
 
-from ffl.model import Batch, Model
+from ffl.training.model import Batch, Model
 
 Optimizers = dict[str, torch.optim.Adam]
 

@@ -6,7 +6,7 @@ import torch
 from oracles import Case, names
 
 from ffl.errors import UserError
-from ffl.objective import Objective
+from ffl.training.objective import Objective
 from models.ae import MLP, VanillaAutoencoder
 
 

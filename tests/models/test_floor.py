@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ffl.model import Phase
+from ffl.training.model import Phase
 from models.stylegan2.ops import fir_kernel, upsample2d
 from scripts.benchmark import main
 from scripts.benchmarks.floor import operator_shares, record, step_kinds

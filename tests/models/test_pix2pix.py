@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ffl.errors import UserError
 from ffl.losses.focal_frequency import FocalFrequencyLoss
 from ffl.losses.gan import discriminator_loss
-from ffl.model import Batch
-from ffl.objective import Objective
+from ffl.training.model import Batch
+from ffl.training.objective import Objective
 from models.pix2pix import PatchDiscriminator, Pix2Pix, PixelDiscriminator, UNetGenerator, checked_downs
 
 

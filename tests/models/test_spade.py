@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ffl.errors import UserError
 from ffl.losses.focal_frequency import FocalFrequencyLoss
-from ffl.model import Batch
-from ffl.objective import Objective
+from ffl.training.model import Batch
+from ffl.training.objective import Objective
 from ffl.weights import MissingWeights
 from models.spade import Spade
 from models.spade.model import VGG_LAYERS, VGGLoss

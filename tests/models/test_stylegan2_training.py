@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ffl.errors import UserError
 from ffl.losses.gan import discriminator_loss, generator_loss
-from ffl.model import Batch
-from ffl.objective import Objective
+from ffl.training.model import Batch
+from ffl.training.objective import Objective
 from ffl.training.trainer import make_optimizers, only_trainable
 from models.stylegan2 import StyleGAN2, nvlabs_from_state_dict, rosinality_from_state_dict
 from models.stylegan2.official import (

@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from ffl.errors import UserError
-from ffl.objective import Objective
+from ffl.training.objective import Objective
 from models.vae import VariationalAutoencoder
 from models.vae import kl_divergence as kl
 

@@ -19,11 +19,11 @@ from tiny_runs import TINY
 import evaluate
 import train
 from ffl.errors import UserError
-from ffl.evaluation import Images
 from ffl.metrics import METRICS
 from ffl.metrics.pixel import mse
-from ffl.model import Task
 from ffl.spectrum import band_filter, band_power
+from ffl.training.evaluation import Images
+from ffl.training.model import Task
 from ffl.training.program import compose
 from ffl.training.run_directory import RunDirectory
 from scripts.audit import audit

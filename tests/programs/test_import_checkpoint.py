@@ -23,8 +23,8 @@ import train
 from datasets import build_dataset
 from ffl.errors import UserError
 from ffl.images import to_uint8
-from ffl.model import Model, latent_noise
 from ffl.training.checkpoint import load_checkpoint, save_checkpoint
+from ffl.training.model import Model, latent_noise
 from ffl.training.program import compose
 from ffl.training.run_directory import RunDirectory
 from ffl.training.trainer import to_device

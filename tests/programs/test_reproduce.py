@@ -20,8 +20,8 @@ import torch
 import scripts.reproduce
 import train
 from ffl.errors import UserError
-from ffl.model import Phase
 from ffl.training.logger import Logger
+from ffl.training.model import Phase
 from ffl.training.program import compose, jobs
 from scripts.reproduce import Request, executor, jobs_of, parse, reproduce
 from scripts.reproduction.cost import due_steps, image_flops, measured_step, random_batch

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from ffl.files import file_sha256
-from ffl.record import Record, append_records
 from ffl.training.checkpoint import save_checkpoint
+from ffl.training.record import Record, append_records
 from ffl.training.run_directory import RunDirectory
 from scripts.reproduction.records import _test_images
 from scripts.reproduction.runs import Run

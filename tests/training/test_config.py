@@ -7,9 +7,9 @@ from typing import Literal
 import pytest
 
 from ffl.errors import UserError
-from ffl.objective import Objective
 from ffl.ranges import Count, Decay, Positive
 from ffl.training.config import OPTIONS, TrainerConfig, check_section, describe, difference, matches, section_defaults
+from ffl.training.objective import Objective
 
 
 def _build(

@@ -17,11 +17,11 @@ from processes import Program, evaluate_program, free_port, ranks, train_program
 from torch import nn
 
 import train
-from ffl import distributed
 from ffl.errors import UserError
-from ffl.objective import Objective
+from ffl.training import distributed
 from ffl.training.checkpoint import load_checkpoint
 from ffl.training.loader import Loader
+from ffl.training.objective import Objective
 from ffl.training.program import compose
 from ffl.training.randomness import epoch_order, seed_weights
 from ffl.training.trainer import make_optimizers, update
@@ -364,7 +364,7 @@ def test_evaluation_by_two_processes_gives_the_numbers_of_one(evaluated: Path, n
 
 def _measure_features(folder: str) -> None:
     """FID with a reference and Inception score, of a stand-in for Inception, by all processes of the run."""
-    import ffl.evaluation as evaluation
+    import ffl.training.evaluation as evaluation
     from ffl.metrics import FID, InceptionScore
 
     distributed.start(torch.device("cpu"))

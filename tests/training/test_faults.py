@@ -18,11 +18,11 @@ from tiny_runs import state_hash
 
 import train
 from ffl.errors import UserError
-from ffl.objective import Objective
 from ffl.training import checkpoint
 from ffl.training.checkpoint import load_checkpoint
 from ffl.training.config import TrainerConfig
 from ffl.training.loader import Loader
+from ffl.training.objective import Objective
 from ffl.training.preemption import Preempted, StopSignals
 from ffl.training.program import EXIT_PREEMPTED, compose
 from ffl.training.run_directory import RunDirectory

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from ffl.errors import UserError
-from ffl.model import Batch, Model
-from ffl.objective import Objective
 from ffl.training.compiling import compile_networks
+from ffl.training.model import Batch, Model
+from ffl.training.objective import Objective
 from ffl.training.precision import Precision, allow_tf32, at_least_float32
 from ffl.training.program import CONFIG_DIR, compose
 from ffl.training.randomness import seed_weights

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from ffl.errors import UserError
-from ffl.model import Phase
-from ffl.objective import Objective
+from ffl.training.model import Phase
+from ffl.training.objective import Objective
 from ffl.training.trainer import choose_device, learning_rate_factor, make_optimizers, only_trainable, to_device, update
 from models.ae import VanillaAutoencoder
 

@@ -19,14 +19,14 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ffl import distributed
 from ffl.decoding import decode_rgb
 from ffl.errors import UserError
 from ffl.files import write_text
 from ffl.metrics import FID, METRICS, ImageMetric, build_metric
 from ffl.metrics.reference_cache import ReferenceCache
-from ffl.provenance import code_version, environment
-from ffl.record import Record, append_records
+from ffl.training import distributed
+from ffl.training.provenance import code_version, environment
+from ffl.training.record import Record, append_records
 from ffl.weights import MissingWeights
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
