@@ -1,0 +1,147 @@
+"""Every option of the objective changes the loss by the amount it should."""
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.fft import dctn
+from torch import Tensor, nn
+
+from ffl import SpectralRegularization
+from ffl.training.objective import Objective
+
+# One value other than the default of each option of the focal frequency loss, and some of them together.
+FFL_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"weight": 100.0},
+    {"alpha": 0.5},
+    {"alpha": 2.0},
+    {"patch_factor": 2},
+    {"ave_spectrum": True},
+    {"log_matrix": True},
+    {"batch_matrix": True},
+    {"transform": "dct"},
+    {"ablation": "no_freq"},
+    {"ablation": "no_phase"},
+    {"ablation": "no_ampli"},
+    {"ablation": "no_focal"},
+    {"weight": 3.0, "alpha": 0.5, "patch_factor": 4, "log_matrix": True, "batch_matrix": True, "transform": "dct"},
+    {"weight": 3.0, "alpha": 2.0, "patch_factor": 2, "ave_spectrum": True, "log_matrix": True},
+    {"weight": 3.0, "alpha": 2.0, "patch_factor": 2, "batch_matrix": True, "ablation": "no_phase"},
+]
+OTHER_OPTIONS = {"ffl", "perceptual", "spectral_regularization", "spectral_form"}
+
+
+def images() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    fake, real = torch.rand(2, 3, 3, 8, 12, generator=generator, dtype=torch.float64) * 2 - 1
+    return fake, real
+
+
+def by_numpy(
+    fake: np.ndarray,
+    real: np.ndarray,
+    weight: float = 1.0,
+    alpha: float = 1.0,
+    patch_factor: int = 1,
+    ave_spectrum: bool = False,
+    log_matrix: bool = False,
+    batch_matrix: bool = False,
+    transform: str = "dft",
+    ablation: str = "none",
+) -> float:
+    """Eqs. 8 to 10 and their variants, written down from the paper."""
+
+    def spectrum(image: np.ndarray) -> np.ndarray:
+        n, c, h, w = image.shape
+        p = patch_factor
+        patches = image.reshape(n, c, p, h // p, p, w // p).transpose(0, 2, 4, 1, 3, 5)
+        if ablation == "no_freq":
+            return patches
+        return dctn(patches, axes=(-2, -1), norm="ortho") if transform == "dct" else np.fft.fft2(patches, norm="ortho")
+
+    f, r = spectrum(fake), spectrum(real)
+    if ave_spectrum:
+        f, r = f.mean(0, keepdims=True), r.mean(0, keepdims=True)
+    if ablation == "no_phase":
+        f, r = np.abs(f), np.abs(r)
+    if ablation == "no_ampli":
+        f, r = (s / np.sqrt(np.abs(s) ** 2 + 1e-6) for s in (f, r))
+    distance = np.abs(f - r) ** 2
+    w = np.sqrt(distance) ** (0 if ablation == "no_focal" else alpha)
+    w = np.log(w + 1) if log_matrix else w
+    w = w / (w.max() if batch_matrix else w.max((-2, -1), keepdims=True))
+    return float(weight * (w * distance).mean())
+
+
+@pytest.mark.parametrize("options", FFL_OPTIONS, ids=lambda options: "-".join(options) or "defaults")
+def test_focal_frequency_options_reach_the_loss(options: dict[str, Any]) -> None:
+    fake, real = images()
+    terms = Objective(ffl=True, **options)(fake, real, {})
+    assert list(terms) == ["ffl"]
+    assert terms["ffl"].item() == pytest.approx(by_numpy(fake.numpy(), real.numpy(), **options), rel=1e-9)
+    if options:  # the value differs from that of the defaults, so that an option that is dropped is seen
+        plain = by_numpy(fake.numpy(), real.numpy())
+        assert terms["ffl"].item() != pytest.approx(plain, rel=1e-3)
+
+
+def test_no_option_is_left_out() -> None:
+    tried = {key for options in FFL_OPTIONS for key in options if len(options) == 1}
+    assert tried | OTHER_OPTIONS == set(inspect.signature(Objective).parameters)
+
+
+class OneSided(nn.Module):
+    """Stands for the perceptual loss, whose weights have to be downloaded: 2 fake - real, on average."""
+
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
+        return (2 * fake - real).mean()
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.25])
+def test_perceptual_loss_is_weighted(weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffl.training.objective.PerceptualLoss", OneSided)
+    fake, real = images()
+    terms = Objective(perceptual=weight)(fake, real, {"mse": torch.tensor(2.0)})
+    assert terms["mse"] == 2
+    assert terms["perceptual"].item() == pytest.approx(weight * (2 * fake - real).mean().item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.05])
+def test_spectral_regularization_is_weighted(weight: float) -> None:
+    fake, real = images()
+    own = {"mse": torch.tensor(2.0), "kl": torch.tensor(3.0)}
+    terms = Objective(spectral_regularization=weight)(fake, real, own)
+    assert list(terms) == ["mse", "kl", "spectral_regularization"]
+    want = weight * SpectralRegularization(form="paper")(fake, real)
+    assert terms["spectral_regularization"].item() == pytest.approx(want.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("weight", [15.0, 0.5])
+@pytest.mark.parametrize("others", [{}, {"ffl": True, "weight": 100.0}])
+def test_published_spectral_regularization_rescales_the_models_own_losses(
+    weight: float, others: dict[str, Any]
+) -> None:
+    """Their code multiplies the generator's loss by 1 + weight · BCE; the factor has no gradient."""
+    fake, real = images()
+    fake.requires_grad_()
+    own = {"mse": (fake - real).square().mean(), "l1": (fake - real).abs().mean()}
+    terms = Objective(spectral_regularization=weight, spectral_form="published", **others)(fake, real, own)
+    factor = 1 + weight * SpectralRegularization(form="published")(fake, real).item()
+    assert factor > 1.1
+    extra = Objective(**others)(fake, real, {}).get("ffl", torch.zeros(()))
+    total, want = sum(terms.values()), factor * sum(own.values()) + extra
+    torch.testing.assert_close(total, want, rtol=1e-12, atol=0)
+    gradients = [torch.autograd.grad(loss, fake, retain_graph=True)[0] for loss in (total, want)]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-14)
+
+
+def test_terms_that_are_off_are_not_there_and_the_models_own_stay_as_they_are() -> None:
+    fake, real = images()
+    own = {"mse": torch.tensor(2.0)}
+    assert Objective(weight=100.0, alpha=2.0)(fake, real, own) == own
+    terms = Objective(ffl=True, spectral_regularization=1.0)(fake, real, own)
+    assert list(terms) == ["mse", "ffl", "spectral_regularization"]
+    assert terms["mse"] is own["mse"]
+    assert list(own) == ["mse"]
