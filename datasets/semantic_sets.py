@@ -20,7 +20,8 @@ from datasets.listing import (
 from datasets.semantic import Companions, Instances, MissingInstances, SemanticImages, public_splits
 from ffl.ranges import Count
 
-PHOTOGRAPH, LABELS, INSTANCES = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_instanceIds.png"
+PHOTOGRAPHS = ("_leftImg8bit.png", "_leftImg8bit.jpg")  # published as PNG; copies that were made smaller often are JPEG
+LABELS, INSTANCES = "_gtFine_labelIds.png", "_gtFine_instanceIds.png"
 MASKS = "celeba_hq_mask"
 VAL_IS_TEST = "the published val is the test split"
 
@@ -88,10 +89,10 @@ class Cityscapes(SemanticImages):
         """
         check_val_images(cls.name, val_images)
         root = cls.existing(data_root / "cityscapes")
-        folder, suffix = ("gtFine", LABELS) if labels_only else ("leftImg8bit", PHOTOGRAPH)
+        folder, suffixes = ("gtFine", (LABELS,)) if labels_only else ("leftImg8bit", PHOTOGRAPHS)
         cls.existing(root / folder)
         train, val = (
-            [f"{folder}/{part}/{path}" for path in find_images(root / folder / part) if path.endswith(suffix)]
+            [f"{folder}/{part}/{path}" for path in find_images(root / folder / part) if path.endswith(suffixes)]
             for part in ("train", "val")
         )
         splits = hold_out_val(public_splits(train, val), val_images)
@@ -99,7 +100,9 @@ class Cityscapes(SemanticImages):
 
     def companions(self, path: str) -> Companions:
         folder, *inner = PurePosixPath(path).parts
-        frame = "/".join(inner).removesuffix(PHOTOGRAPH if folder == "leftImg8bit" else LABELS)
+        frame = "/".join(inner)
+        for suffix in PHOTOGRAPHS if folder == "leftImg8bit" else (LABELS,):
+            frame = frame.removesuffix(suffix)
         name = PurePosixPath(frame).name
         return Companions(name, f"gtFine/{frame}{LABELS}", f"gtFine/{frame}{INSTANCES}")
 

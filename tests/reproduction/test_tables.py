@@ -4,9 +4,11 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 
 import train
 from ffl.errors import UserError
+from ffl.training.program import CONFIG_DIR
 from scripts.reproduction.runs import make_run, row_run
 from scripts.reproduction.table import parse_table, read_table, select, table_names
 
@@ -89,12 +91,16 @@ def test_a_stand_in_is_named() -> None:
 
 
 def test_the_paper_scale_reduces_nothing() -> None:
-    for name, row in (("1", "dtd_with"), ("6", "celeba_hq_with")):
+    """It has no settings; what runs have without any is compared with the paper in tests/test_paper_settings.py."""
+    assert yaml.safe_load((CONFIG_DIR / "scale" / "paper.yaml").read_text()) is None
+    assert not list((CONFIG_DIR / "scale").rglob("paper_*"))
+    for name, row, size, epochs in (("1", "dtd_with", 64, 200), ("6", "celeba_hq_with", 256, 926)):
         table = read_table(name)
         (group,) = table.groups
-        at_scale, plain = row_run(table, row, group, "paper"), make_run([*table.rows[row].runs[group], "scale=paper"])
-        assert at_scale.config == plain.config
-        assert not any(item.startswith("scale") for item in at_scale.overrides)
+        assert "paper" not in table.scales
+        run = row_run(table, row, group, "paper")
+        assert (run.config["dataset"]["image_size"], run.config["trainer"]["epochs"]) == (size, epochs)
+        assert not any(item.startswith("scale") for item in run.overrides)
 
 
 @pytest.mark.parametrize(
