@@ -35,7 +35,7 @@ def test_resize_and_crop_equal_torchvision(height: int, width: int, size: int) -
         ("celeba_hq/*.jpg", 256),
         ("celeba_hq/*.jpg", 64),
         ("danbooru_portraits/*.jpg", 64),
-        ("coco_stuff/train_img/*.jpg", 100),
+        ("ade20k/images/validation/*.jpg", 100),
     ],
 )
 def test_real_images_equal_torchvision(pattern: str, size: int) -> None:

@@ -308,10 +308,15 @@ def test_real_celeba_official_partition_follows_the_ids(tmp_path: Path, caplog: 
     [
         ("celeba", "celeba", {}, {"train": 2700, "test": 300}),
         ("celeba_64", "celeba_64", {}, {"train": 22_000, "val": 1000, "test": 3000}),
-        ("celeba_hq", "celeba_hq", {"val_images": 50}, {"train": 400, "val": 50, "test": 50}),
-        ("dtd", "dtd", {}, {"train": 960, "test": 240}),
-        ("dtd", "dtd", {"split_by": "official"}, {"train": 400, "val": 400, "test": 400}),
+        ("celeba_hq", "celeba_hq", {"val_images": 50}, {"train": 850, "val": 50, "test": 100}),
+        ("dtd", "dtd", {}, {"train": 1427, "test": 357}),
+        ("dtd", "dtd", {"split_by": "official"}, {"train": 595, "val": 595, "test": 594}),
         ("danbooru", "danbooru_portraits", {}, {"train": 1800, "test": 200}),
+        ("facades", "facades", {}, {"train": 400, "val": 100, "test": 106}),
+        ("edges2shoes", "edges2shoes", {}, {"train": 1000, "test": 200}),
+        ("cityscapes", "cityscapes", {}, {"train": 2000, "test": 400}),
+        ("ade20k", "ade20k", {}, {"train": 1613, "test": 403}),
+        ("celeba_mask_hq", "celeba_hq_mask", {}, {"train": 900, "test": 100}),
     ],
 )
 def test_real_splits(name: str, folder: str, options: dict[str, Any], counts: dict[str, int]) -> None:

@@ -125,5 +125,5 @@ def test_real_images(doctor: ModuleType, capsys: pytest.CaptureFixture[str]) -> 
         pytest.skip(f"no images at {SHARED / 'data'}")
     assert doctor.main([f"data_root={SHARED / 'data'}", "dataset=dtd,celeba_64"]) == 0
     output = capsys.readouterr().out
-    assert cells(output, "dtd")[1:] == ["partial", "1,200", "5,640", "960", "—", "240"]
+    assert cells(output, "dtd")[1:] == ["partial", "1,784", "5,640", "1,427", "—", "357"]
     assert cells(output, "celeba_64")[1:] == ["ok", "26,000", "—", "22,000", "1,000", "3,000"]
