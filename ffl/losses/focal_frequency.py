@@ -1,6 +1,7 @@
 """Focal frequency loss (Jiang et al., ICCV 2021, Section 3), its DCT variant and ablations (Tables 7 and 8).
 
-This module says what the loss is and checks what it is given; ``focal_mean`` computes it.
+:func:`focal_frequency_formula` is the loss as the paper prints it. The module and function that are for use compute
+the same in a quarter to a third of the time, through ``focal_mean``, and add the options.
 """
 
 import math
@@ -14,10 +15,10 @@ from ffl.losses.focal_mean import (
     Focus,
     focal_mean,
     image_means,
-    over_largest,
-    patches,
+    normalise_by_max,
     predefined_weight,
     spectrum_sums,
+    split_patches,
     squared_magnitude,
     weights_and_peaks,
 )
@@ -29,6 +30,22 @@ Ablation = Literal["none", "no_freq", "no_phase", "no_ampli", "no_focal"]
 # Amplitudes well below this carry no phase in the "no_ampli" ablation. Rounding [-1, 1] to 8 bits puts noise
 # of amplitude 2.3e-3 into each coefficient of an orthonormal spectrum, so phases down there mean nothing.
 _PHASE_FLOOR = 1e-3
+
+
+def focal_frequency_formula(f_r: Tensor, f_f: Tensor, alpha: float = 1.0) -> Tensor:
+    """Eqs. 9 and 10 as the paper prints them; the tests compare everything faster with it.
+
+    Args:
+        f_r: real images, (..., M, N), floating.
+        f_f: generated images, same shape.
+        alpha: exponent of the weight.
+    Returns:
+        Scalar, the mean over frequencies and all leading axes.
+    """
+    F_r, F_f = torch.fft.fft2(f_r, norm="ortho"), torch.fft.fft2(f_f, norm="ortho")
+    w = (F_r - F_f).abs().detach() ** alpha  # Eq. 9; locked: no gradient flows through it
+    w = (w / w.amax((-2, -1), keepdim=True)).nan_to_num(0.0)  # into [0, 1], and 0 where the spectra are equal
+    return (w * (F_r - F_f).abs() ** 2).mean()  # Eq. 10
 
 
 def focal_frequency_loss(
@@ -68,15 +85,15 @@ def focal_frequency_loss(
     dtype = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
     with torch.autocast(pred.device.type, enabled=False):
         if ave_spectrum and len(pred) > 1:
-            # The average spectrum is the spectrum of the average image. The gradient of a sum is a view of one image
-            # for all of them; that of a mean would be written for each.
+            # The average spectrum is the spectrum of the average image. The gradient of a sum is one image, expanded
+            # to all of them without a copy; that of a mean would be written once for each.
             pred, target = (images.sum(0, keepdim=True, dtype=dtype) / len(images) for images in (pred, target))
         fake, real = pred.to(dtype), target.to(dtype)
         exponent = 0.0 if ablation == "no_focal" else alpha
         add_up = reduction != "none"
         scale = loss_weight / len(fake) if reduction == "mean" else loss_weight
         if ablation in ("no_phase", "no_ampli"):
-            distance = _partial_distance(patches(fake, patch_factor), patches(real, patch_factor), ablation)
+            distance = _partial_distance(split_patches(fake, patch_factor), split_patches(real, patch_factor), ablation)
             weight = spectrum_weight_matrix(distance, exponent, log_matrix, batch_matrix)
             per_image = image_means(spectrum_sums(weight * distance, fake.shape[-1] // patch_factor), fake) * scale
             return per_image.sum() if add_up else per_image
@@ -101,7 +118,7 @@ def spectrum_weight_matrix(
         Same shape and dtype, no gradient; zero where the largest weight is zero.
     """
     weight, peaks = weights_and_peaks(distance.detach(), alpha, log_matrix)
-    return weight.mul_(over_largest(peaks)) if batch_matrix else weight
+    return weight.mul_(normalise_by_max(peaks)) if batch_matrix else weight
 
 
 class FocalFrequencyLoss(nn.Module):

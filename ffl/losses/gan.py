@@ -12,7 +12,8 @@ mode            discriminator (real / fake)                 generator
 ``wasserstein`` -D / D                                      -D
 ==============  ==========================================  =================
 
-The generator's vanilla loss is the non-saturating form of Goodfellow et al. (2014).
+The generator's vanilla loss is the non-saturating form of Goodfellow et al. (2014), written with the softplus function:
+BCE(D, 1) = softplus(-D) and BCE(D, 0) = softplus(D), which stay finite for any logit.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ GanMode = Literal["vanilla", "lsgan", "hinge", "wasserstein"]
 
 
 def discriminator_loss(logits: Tensor | Sequence[Tensor], is_real: bool, mode: GanMode) -> Tensor:
-    """What a discriminator pays for its verdict on real or on fake images.
+    """Discriminator loss on the logits of real or of fake images.
 
     Args:
         logits: float of any shape, or one such tensor per discriminator.
@@ -36,6 +37,11 @@ def discriminator_loss(logits: Tensor | Sequence[Tensor], is_real: bool, mode: G
         Scalar.
     Raises:
         ValueError: for an unknown mode or an empty sequence.
+
+    Example:
+        >>> logits = torch.tensor([2.0, -0.5])
+        >>> discriminator_loss(logits, is_real=True, mode="hinge")  # (0 + 1.5) / 2
+        tensor(0.7500)
     """
     if not isinstance(logits, Tensor):
         return _mean([discriminator_loss(scale, is_real, mode) for scale in logits])
@@ -51,9 +57,19 @@ def discriminator_loss(logits: Tensor | Sequence[Tensor], is_real: bool, mode: G
 
 
 def generator_loss(logits: Tensor | Sequence[Tensor], mode: GanMode) -> Tensor:
-    """What a generator pays for the discriminator's verdict on its images.
+    """Generator loss on the logits that the discriminator gives to fake images.
 
-    Args and errors as for ``discriminator_loss``.
+    Args:
+        logits: float of any shape, or one such tensor per discriminator.
+        mode: see the module's table.
+    Returns:
+        Scalar.
+    Raises:
+        ValueError: for an unknown mode or an empty sequence.
+
+    Example:
+        >>> generator_loss(torch.tensor([2.0, -0.5]), mode="lsgan")  # (1 + 2.25) / 2
+        tensor(1.6250)
     """
     if not isinstance(logits, Tensor):
         return _mean([generator_loss(scale, mode) for scale in logits])
@@ -70,6 +86,11 @@ def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Seque
         Scalar: mean absolute difference, summed over layers, averaged over discriminators.
     Raises:
         ValueError: if the two differ in the number of discriminators or layers, or there is no discriminator.
+
+    Example:
+        >>> fake, real = [[torch.zeros(1, 8), torch.ones(1, 4)]], [[torch.ones(1, 8), torch.ones(1, 4)]]
+        >>> feature_matching_loss(fake, real)
+        tensor(1.)
     """
     scales = []
     for fakes, reals in zip(fake, real, strict=True):

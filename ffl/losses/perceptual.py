@@ -33,6 +33,17 @@ class PerceptualLoss(nn.Module):
     Raises:
         ValueError: unknown, unordered or no layers, or a wrong number of weights for them.
         ffl.errors.UserError: ``state_dict`` is None and the published weights are not there.
+
+    Example:
+        >>> import torch
+        >>> from ffl import PerceptualLoss
+        >>> first_layer = {"features.0.weight": torch.full((64, 3, 3, 3), 0.01), "features.0.bias": torch.zeros(64)}
+        >>> loss = PerceptualLoss(first_layer, layers=["relu1_1"])
+        >>> fake, real = torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8)
+        >>> loss(fake, fake)
+        tensor(0.)
+        >>> loss(fake, real) > 0
+        tensor(True)
     """
 
     mean: Tensor

@@ -42,6 +42,12 @@ class VGGFeatures(nn.Module):
     Raises:
         ValueError: for a layer that the architecture doesn't have, or layers out of order.
         KeyError: for a weight that is not in ``state_dict``.
+
+    Example:
+        >>> import torch
+        >>> first_layer = {"features.0.weight": torch.randn(64, 3, 3, 3), "features.0.bias": torch.zeros(64)}
+        >>> [features.shape for features in VGGFeatures(first_layer, "vgg16", ["relu1_1"])(torch.zeros(2, 3, 8, 8))]
+        [torch.Size([2, 64, 8, 8])]
     """
 
     def __init__(self, state_dict: Mapping[str, Tensor], architecture: Architecture, layers: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ffl import FocalFrequencyLoss
-from ffl.losses.focal_mean import patches
+from ffl.losses.focal_mean import split_patches
 from scripts.benchmarks.settings import Settings
 from scripts.benchmarks.targets import at_least, at_most, shown
 from scripts.benchmarks.timing import alternate, peak_memory
@@ -60,7 +60,7 @@ def compare(options: dict[str, Any], shape: tuple[int, ...], settings: Settings,
     losses = {"ours": FocalFrequencyLoss(**options), "authors": AuthorsLoss(**options)}
     generator = torch.Generator().manual_seed(0)
     fake, real = (torch.rand(shape, generator=generator).to(settings.device) * 2 - 1 for _ in range(2))
-    image = patches(fake, options.get("patch_factor", 1)).clone(memory_format=torch.contiguous_format)
+    image = split_patches(fake, options.get("patch_factor", 1)).clone(memory_format=torch.contiguous_format)
     fake.requires_grad_()
     actions: dict[str, Callable[[], object]] = {name: _step(loss, fake, real) for name, loss in losses.items()}
     memory = {}

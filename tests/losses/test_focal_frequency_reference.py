@@ -1,4 +1,4 @@
-"""The loss against Eqs. 1 and 7 to 10 of the paper, written with loops, over the options."""
+"""The loss against Eqs. 1 and 7 to 10 of the paper: the plain formula, and matrix products over the options."""
 
 import itertools
 import math
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ffl import FocalFrequencyLoss
+from ffl.losses.focal_frequency import focal_frequency_formula, focal_frequency_loss
 
 # Even and odd sizes, not square; every patch factor divides its size.
 SIZES = [((2, 2, 6, 4), 1), ((3, 1, 5, 7), 1), ((2, 2, 6, 4), 2), ((2, 1, 9, 3), 3), ((1, 1, 1, 4), 1)]
@@ -75,6 +76,19 @@ def test_value_and_gradient(options: dict, shape: tuple[int, ...], patch_factor:
         change = np.mean(locked * distance(fake + shift)) - np.mean(locked * distance(fake - shift))
         gradient[index] = 3 * change / (2 * step)
     np.testing.assert_allclose(pred.grad.numpy(), gradient, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6, 4), (1, 1, 5, 7), (3, 1, 1, 9), (1, 2, 16, 16)])
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 2.0])
+def test_the_fast_way_equals_the_formula_in_value_and_gradient(shape: tuple[int, ...], alpha: float) -> None:
+    generator = torch.Generator().manual_seed(11)
+    real = torch.randn(shape, generator=generator, dtype=torch.float64)
+    fake = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+    want, got = focal_frequency_formula(real, fake, alpha), focal_frequency_loss(fake, real, alpha=alpha)
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=0)
+    (want_gradient,), (got_gradient,) = torch.autograd.grad(want, fake), torch.autograd.grad(got, fake)
+    torch.testing.assert_close(got_gradient, want_gradient, rtol=1e-10, atol=1e-14)
+    assert focal_frequency_formula(real, real, alpha) == 0
 
 
 def test_constant_difference_puts_everything_into_one_frequency() -> None:
