@@ -10,3 +10,18 @@ class UserError(Exception):
 
     The message is one line that names the thing, the value found, and the fix.
     """
+
+
+class MissingExtra(UserError, ImportError):
+    """A package is not installed, because the extra that brings it was not asked for."""
+
+
+def missing_extra(package: str | None, extra: str) -> MissingExtra:
+    """The error to raise where an optional package cannot be imported.
+
+    Args:
+        package: what could not be imported, as ``ModuleNotFoundError.name`` has it; None where it does not say.
+        extra: of this distribution: "metrics", "train", "figures", ...
+    """
+    name = (package or "a package").partition(".")[0]
+    return MissingExtra(f"{name} is not installed; run: pip install 'focal-frequency[{extra}]'")

@@ -2,17 +2,23 @@
 
 from typing import Any
 
-from ffl.errors import UserError
-from ffl.metrics.base import ImageMetric
-from ffl.metrics.fid import FID
-from ffl.metrics.inception import Preprocess
-from ffl.metrics.inception_score import InceptionScore
-from ffl.metrics.kid import KID
-from ffl.metrics.lpips import LPIPS
-from ffl.metrics.pixel import LFD, MSE, PSNR
-from ffl.metrics.segmentation import MeanIoU, PixelAccuracy, PixelAccuracyAll, SegmentationScore
-from ffl.metrics.spectrum_distance import SpectrumDistance, SpectrumDistanceTop
-from ffl.metrics.ssim import SSIM
+from ffl.errors import UserError, missing_extra
+
+try:
+    from ffl.metrics.base import ImageMetric
+    from ffl.metrics.fid import FID
+    from ffl.metrics.inception import Preprocess
+    from ffl.metrics.inception_score import InceptionScore
+    from ffl.metrics.kid import KID
+    from ffl.metrics.lpips import LPIPS
+    from ffl.metrics.pixel import LFD, MSE, PSNR
+    from ffl.metrics.segmentation import MeanIoU, PixelAccuracy, PixelAccuracyAll, SegmentationScore
+    from ffl.metrics.spectrum_distance import SpectrumDistance, SpectrumDistanceTop
+    from ffl.metrics.ssim import SSIM
+except ModuleNotFoundError as error:
+    if str(error.name).startswith("ffl"):
+        raise
+    raise missing_extra(error.name, "metrics") from None
 
 __all__ = [
     "FID",
@@ -31,11 +37,16 @@ __all__ = [
     "SpectrumDistance",
     "SpectrumDistanceTop",
     "build_metric",
+    "task_metrics",
 ]
 
+# In the order of the columns of tables; those of the paper come first.
 METRICS: dict[str, type[ImageMetric]] = {
     metric.name: metric
     for metric in (
+        MeanIoU,
+        PixelAccuracy,
+        PixelAccuracyAll,
         PSNR,
         SSIM,
         LPIPS,
@@ -46,9 +57,6 @@ METRICS: dict[str, type[ImageMetric]] = {
         MSE,
         SpectrumDistance,
         SpectrumDistanceTop,
-        MeanIoU,
-        PixelAccuracy,
-        PixelAccuracyAll,
     )
 }
 
@@ -79,3 +87,16 @@ def build_metric(
     if preprocess is not None and issubclass(metric, _INCEPTION):
         options["preprocess"] = preprocess
     return metric(**options)
+
+
+def task_metrics(task: str) -> list[str]:
+    """The metrics that a model is evaluated with unless told otherwise.
+
+    They are what the paper's tables report for its task, and the spectrum distance that the paper's claims are about.
+
+    Args:
+        task: "reconstruction", "synthesis", "translation" or "semantic".
+    Returns:
+        Keys of ``METRICS``, in the order of the columns of tables.
+    """
+    return [name for name, metric in METRICS.items() if task in metric.tasks]

@@ -68,10 +68,19 @@ class ImageMetric(Metric):
         name: as in ``ffl.metrics.METRICS``.
         inputs: "pairs" for ``update(fake, real)``, "sets" for ``update(images, real=...)``, "fakes" for
             ``update(images)``, "labels" for ``update(images, labels)``.
+        label: as tables head its column, the paper's word where it has one.
+        unit: what the value is multiplied by for tables: 100.0 for a percentage.
+        digits: digits after the point in tables; None for those of the table, which are the paper's.
+        tasks: the tasks of models whose default metrics it belongs to, see ``ffl.metrics.task_metrics``.
+        higher_is_better: direction of improvement.
         min_images: fewest images (of each kind) that ``compute`` accepts.
     """
 
     name: ClassVar[str]
+    label: ClassVar[str]
+    unit: ClassVar[float] = 1.0
+    digits: ClassVar[int | None] = None
+    tasks: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[Literal["pairs", "sets", "fakes", "labels"]]
     min_images: int = 1
     full_state_update = False

@@ -26,6 +26,8 @@ class FID(ImageMetric):
     """
 
     name = "fid"
+    label = "FID"
+    tasks = ("reconstruction", "synthesis", "translation", "semantic")
     higher_is_better = False
     inputs = "sets"
     min_images = 2

@@ -60,6 +60,8 @@ class InceptionScore(GatheringMetric):
     """
 
     name = "is"
+    label = "IS"
+    tasks = ("synthesis", "translation")
     higher_is_better = True
     inputs = "fakes"
 

@@ -63,6 +63,8 @@ class KID(GatheringMetric):
     """
 
     name = "kid"
+    label = "KID"
+    tasks = ("synthesis",)
     higher_is_better = False
     inputs = "sets"
     min_images = 2

@@ -75,6 +75,8 @@ class LPIPS(PairMetric):
     """
 
     name = "lpips"
+    label = "LPIPS"
+    tasks = ("reconstruction",)
     higher_is_better = False
 
     def __init__(

@@ -89,6 +89,7 @@ class MSE(_ErrorMetric):
     """Mean over images of ``mse``."""
 
     name = "mse"
+    label = "MSE"
     higher_is_better = False
 
     def per_image(self, fake: Tensor, real: Tensor) -> Tensor:
@@ -99,6 +100,8 @@ class PSNR(_ErrorMetric):
     """Mean over images of ``psnr``: infinite as soon as one pair is identical."""
 
     name = "psnr"
+    label = "PSNR"
+    tasks = ("reconstruction",)
     higher_is_better = True
 
     def per_image(self, fake: Tensor, real: Tensor) -> Tensor:
@@ -109,6 +112,8 @@ class LFD(_ErrorMetric):
     """Mean over images of ``lfd``."""
 
     name = "lfd"
+    label = "LFD"
+    tasks = ("reconstruction",)
     higher_is_better = False
 
     def per_image(self, fake: Tensor, real: Tensor) -> Tensor:

@@ -109,6 +109,8 @@ class SegmentationScore(ImageMetric):
         UserError: the weights do not fit.
     """
 
+    unit = 100.0
+    tasks = ("semantic",)
     higher_is_better = True
     is_differentiable = False
     inputs = "labels"
@@ -190,6 +192,7 @@ class MeanIoU(SegmentationScore):
     """Mean intersection over union (Table 5, mIoU)."""
 
     name = "miou"
+    label = "mIoU"
 
     def score(self) -> Tensor:
         return mean_iou(self.confusion, self.labels.absent)
@@ -203,6 +206,7 @@ class PixelAccuracy(SegmentationScore):
     """Correct pixels over evaluated pixels."""
 
     name = "accuracy"
+    label = "accu"
 
     def score(self) -> Tensor:
         return pixel_accuracy(self.confusion)
@@ -215,6 +219,7 @@ class PixelAccuracyAll(SegmentationScore):
     """Correct pixels over all pixels: ignored ones count as wrong."""
 
     name = "accuracy_all"
+    label = "accu"
 
     def score(self) -> Tensor:
         return pixel_accuracy(self.confusion, self.ignored)

@@ -39,6 +39,10 @@ class SpectrumDistance(GatheringMetric):
     """
 
     name = "spectrum_distance"
+    label = "spectrum distance"
+    # The paper's tables print too few digits for it, Table 5 a single one.
+    digits = 3
+    tasks = ("reconstruction", "synthesis", "translation", "semantic")
     higher_is_better = False
     inputs = "sets"
     band: ClassVar[str] = "1..R"
@@ -98,6 +102,7 @@ class SpectrumDistanceTop(SpectrumDistance):
     """``SpectrumDistance`` over the top octave: radii above R / 2, where upsampling leaves its traces."""
 
     name = "spectrum_distance_top"
+    label = "its top octave"
     band = "R/2 < r <= R"
 
     def first_radius(self, nyquist: int) -> int:

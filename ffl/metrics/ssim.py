@@ -109,6 +109,8 @@ class SSIM(PairMetric):
     """Mean over images of ``ssim``."""
 
     name = "ssim"
+    label = "SSIM"
+    tasks = ("reconstruction",)
     higher_is_better = True
 
     def __init__(self, crop_border: int = 0, **kwargs: Any) -> None:

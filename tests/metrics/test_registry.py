@@ -1,31 +1,51 @@
-"""Every metric has what programs rely on."""
+"""Every metric has what programs and tables rely on."""
+
+import importlib
+import sys
 
 import pytest
 
-from ffl.metrics import METRICS, build_metric
+from ffl.errors import UserError
+from ffl.metrics import METRICS, build_metric, task_metrics
 
-DIRECTIONS = {
-    "psnr": True,
-    "ssim": True,
-    "lpips": False,
-    "fid": False,
-    "is": True,
-    "kid": False,
-    "lfd": False,
-    "mse": False,
-    "spectrum_distance": False,
-    "spectrum_distance_top": False,
+ALL = ("reconstruction", "synthesis", "translation", "semantic")
+# What a metric takes, the direction of improvement, and how tables show it: head, factor, digits (None: the table's).
+ATTRIBUTES = {
+    "miou": ("labels", True, "mIoU", 100, None),
+    "accuracy": ("labels", True, "accu", 100, None),
+    "accuracy_all": ("labels", True, "accu", 100, None),
+    "psnr": ("pairs", True, "PSNR", 1, None),
+    "ssim": ("pairs", True, "SSIM", 1, None),
+    "lpips": ("pairs", False, "LPIPS", 1, None),
+    "fid": ("sets", False, "FID", 1, None),
+    "is": ("fakes", True, "IS", 1, None),
+    "kid": ("sets", False, "KID", 1, None),
+    "lfd": ("pairs", False, "LFD", 1, None),
+    "mse": ("pairs", False, "MSE", 1, None),
+    "spectrum_distance": ("sets", False, "spectrum distance", 1, 3),
+    "spectrum_distance_top": ("sets", False, "its top octave", 1, 3),
+}
+# What the paper's tables report for each task, and the spectrum distance.
+TASK_METRICS = {
+    "reconstruction": ["psnr", "ssim", "lpips", "fid", "lfd", "spectrum_distance", "spectrum_distance_top"],
+    "synthesis": ["fid", "is", "kid", "spectrum_distance", "spectrum_distance_top"],
+    "translation": ["fid", "is", "spectrum_distance", "spectrum_distance_top"],
+    "semantic": ["miou", "accuracy", "accuracy_all", "fid", "spectrum_distance", "spectrum_distance_top"],
 }
 
 
-def test_names_and_directions() -> None:
-    assert {name: METRICS[name].higher_is_better for name in DIRECTIONS} == DIRECTIONS
-    assert all(METRICS[name].name == name for name in DIRECTIONS)
-    assert {name: METRICS[name].inputs for name in ("psnr", "fid", "is")} == {
-        "psnr": "pairs",
-        "fid": "sets",
-        "is": "fakes",
+def test_every_metric_says_what_it_takes_and_how_it_is_shown() -> None:
+    found = {
+        name: (metric.inputs, metric.higher_is_better, metric.label, metric.unit, metric.digits)
+        for name, metric in METRICS.items()
     }
+    assert found == ATTRIBUTES
+    assert all(metric.name == name for name, metric in METRICS.items())
+
+
+def test_default_metrics_of_each_task_in_their_order() -> None:
+    assert {task: task_metrics(task) for task in TASK_METRICS} == TASK_METRICS
+    assert {task for metric in METRICS.values() for task in metric.tasks} == TASK_METRICS.keys()
 
 
 @pytest.mark.parametrize("name", ["psnr", "ssim", "lfd", "mse", "spectrum_distance", "spectrum_distance_top"])
@@ -38,3 +58,13 @@ def test_metrics_without_weights_build_with_the_same_call(name: str) -> None:
 
 def test_options_reach_the_metric() -> None:
     assert build_metric("psnr", crop_border=3).protocol()["crop_border"] == 3
+
+
+@pytest.mark.parametrize("module", ["torchmetrics", "scipy.linalg", "lpips"])
+def test_a_missing_package_names_its_extra(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for loaded in [name for name in sys.modules if name.startswith("ffl.metrics")]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, module, None)
+    package = module.partition(".")[0]
+    with pytest.raises(UserError, match=rf"^{package} .* pip install 'focal-frequency\[metrics\]'$"):
+        importlib.import_module("ffl.metrics")
