@@ -20,8 +20,8 @@ def test_conda_environment_lists_the_packages_of_pyproject() -> None:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    wanted = _versions(project["dependencies"] + extras["dev"] + extras["bench"])
+    listed = [project["dependencies"], *project["optional-dependencies"].values()]
+    wanted = _versions([line for lines in listed for line in lines if not line.startswith("focal-frequency[")])
     wanted = {CONDA_NAMES.get(name, name): version for name, version in wanted.items()}
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     by_conda = [item for item in listed if isinstance(item, str) and item != "pip"]
