@@ -1,11 +1,12 @@
 """What a data set is to the trainer and the evaluator: named items and batches of them.
 
-A batch leaves here as uint8; the trainer moves it to the device and makes floats of it there. Random
-augmentation is a function of a seed and of the item alone, so that neither the batch an item falls into, nor
-the rank or worker that loads it, nor where a run was cut, changes what the item looks like.
+A batch leaves here as uint8; the trainer moves it to the device and makes floats of it there. Random augmentation is a
+function of a seed and of the item alone. So an item looks the same in whichever batch, process or resumed run it is
+loaded.
 """
 
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -22,57 +23,70 @@ class NoSplit(UserError):
 
 
 class ImageDataset:
-    """Images of one split, all of one size, in memory or memory-mapped.
+    """Items of one split, in memory or memory-mapped: images, and arrays of the same height and width beside them.
 
     Attributes:
         name: the data set's name in the registry.
+        source: where it comes from, for messages.
+        defaults: of its options, where they differ from those in the signatures of its kind.
         split: "train", "val" or "test".
-        image_size: (H, W).
+        image_size: (H, W) of a batch.
         names: one unique name per item, fit for a file name.
         fingerprint: hex SHA-256 of what the items are: the bytes of their files and the options they were
             made with. Equal on every machine that holds the same files.
         found: images of the whole data set, over all splits, that were found.
         expected: images of the whole public data set; None where there is no such number.
+
+    Args:
+        split: which split the items are.
+        arrays: ``image`` and ``source`` uint8 (M, 3, h, w), ``label`` and ``instance`` (M, h, w), as far as the data
+            set has them; may be memory-mapped.
+        names: N unique names.
+        fingerprint, found, expected: see the attributes.
+        rows: int (N,), the row of each item in ``arrays``; None for all of them in order.
+        image_size: (H, W) of the crops that a batch holds; None for (h, w).
+        horizontal_flip: mirror each item with probability 1/2 where a batch is asked for with a seed.
+        mirrored_ids: label ids that trade places when an item is mirrored, such as left and right eye.
     """
 
     name: str = ""
+    source: str = ""
+    defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(
         self,
         split: Split,
         *,
-        images: np.ndarray,
-        names: list[str],
+        arrays: Mapping[str, np.ndarray],
+        names: Sequence[str],
         fingerprint: str,
         found: int,
         expected: int | None = None,
         rows: np.ndarray | None = None,
+        image_size: tuple[int, int] | None = None,
         horizontal_flip: bool = False,
+        mirrored_ids: Mapping[int, int] | None = None,
     ) -> None:
-        """Make the data set of images that lie ready.
-
-        Args:
-            split: which split the items are.
-            images: uint8 (M, 3, H, W); may be memory-mapped.
-            names: N unique names.
-            fingerprint, found, expected: see the attributes.
-            rows: int (N,), the row of each item in ``images``; None for all of them in order.
-            horizontal_flip: mirror each item with probability 1/2 where a batch is asked for with a seed.
-        """
-        if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.uint8:
-            raise ValueError(f"images must be uint8 (M, 3, H, W), got {images.dtype} {images.shape}")
-        rows = np.arange(len(images)) if rows is None else rows
+        height, width = next(iter(arrays.values())).shape[-2:]
+        for name, array in arrays.items():
+            if name in ("image", "source") and (array.shape[1:-2] != (3,) or array.dtype != np.uint8):
+                raise ValueError(f"{name} must be uint8 (M, 3, H, W), got {array.dtype} {array.shape}")
+        rows = np.arange(len(next(iter(arrays.values())))) if rows is None else rows
         if len(names) != len(rows) or len(set(names)) != len(names):
             raise ValueError(f"{len(rows)} items need as many unique names, got {len(set(names))}")
         self.split = split
-        self.image_size: tuple[int, int] = (images.shape[2], images.shape[3])
-        self.names = names
+        self.image_size = (height, width) if image_size is None else image_size
+        self.names = list(names)
         self.fingerprint = fingerprint
         self.found = found
         self.expected = expected
         self.horizontal_flip = horizontal_flip
-        self._images = images
+        self._arrays = arrays
         self._rows = rows
+        self._margin = np.array([height - self.image_size[0], width - self.image_size[1]])
+        self._mirrored_ids = np.arange(256, dtype=np.uint8)
+        for label, other in (mirrored_ids or {}).items():
+            self._mirrored_ids[label] = other
 
     @classmethod
     def provides(cls, **options: Any) -> frozenset[str]:
@@ -87,22 +101,33 @@ class ImageDataset:
     def __len__(self) -> int:
         return len(self.names)
 
-    def batch(self, indices: np.ndarray, seed: int | None) -> dict[str, Tensor | list[str]]:
+    def batch(self, indices: np.ndarray, seed: int | None) -> dict[str, Tensor]:
         """Gather items.
 
         Args:
             indices: int (N,), each in [0, len).
-            seed: None for the items as they are (evaluation); an integer draws the augmentation, item by
+            seed: None for the central crop, not mirrored (evaluation); an integer draws crop and mirroring, item by
                 item, from (seed, index). Pass another seed in each epoch for another draw.
         Returns:
-            ``image`` uint8 (N, 3, H, W) and ``index`` int64 (N,).
+            ``index`` int64 (N,); ``image`` and ``source`` uint8 (N, 3, H, W), ``label`` and ``instance`` int64
+            (N, H, W), as far as the data set has them.
         """
         indices = check_indices(indices, len(self))
-        images = np.take(self._images, self._rows[indices], axis=0)
-        if seed is not None and self.horizontal_flip:
-            flipped = item_uniforms(seed, indices, 1)[:, 0] < 0.5
-            images[flipped] = images[flipped][..., ::-1]
-        return {"image": torch.from_numpy(np.asarray(images)), "index": torch.from_numpy(indices)}
+        offsets = np.tile(self._margin // 2, (len(indices), 1))
+        flips = np.zeros(len(indices), dtype=bool)
+        if seed is not None:
+            draws = item_uniforms(seed, indices, 3)
+            # Every offset, both ends included, is equally likely, as in the official transforms.
+            offsets = (draws[:, :2] * (self._margin + 1)).astype(np.int64)
+            flips = (draws[:, 2] < 0.5) & self.horizontal_flip
+        batch = {"index": torch.from_numpy(indices)}
+        for name, array in self._arrays.items():
+            crops = gather_crops(array, self._rows[indices], self.image_size, offsets)
+            crops[flips] = crops[flips][..., ::-1]
+            if name == "label":
+                crops[flips] = self._mirrored_ids[crops[flips]]
+            batch[name] = torch.from_numpy(crops if name in ("image", "source") else crops.astype(np.int64))
+        return batch
 
 
 def check_indices(indices: np.ndarray, length: int) -> np.ndarray:
@@ -113,6 +138,26 @@ def check_indices(indices: np.ndarray, length: int) -> np.ndarray:
     if indices.size and (indices.min() < 0 or indices.max() >= length):
         raise IndexError(f"index {indices.min()}..{indices.max()} outside the {length} items of the data set")
     return indices
+
+
+def gather_crops(array: np.ndarray, rows: np.ndarray, size: tuple[int, int], offsets: np.ndarray) -> np.ndarray:
+    """Copy one crop of each row.
+
+    Args:
+        array: (M, ..., h, w).
+        rows: int (N,).
+        size: (H, W) of the crops.
+        offsets: int (N, 2), top and left of each crop.
+    Returns:
+        (N, ..., H, W).
+    """
+    height, width = size
+    if array.shape[-2:] == size:
+        return np.array(np.take(array, rows, axis=0))
+    crops = np.empty((len(rows), *array.shape[1:-2], height, width), array.dtype)
+    for number, (row, (top, left)) in enumerate(zip(rows, offsets, strict=True)):
+        crops[number] = array[row, ..., top : top + height, left : left + width]
+    return crops
 
 
 def item_uniforms(seed: int, indices: np.ndarray, draws: int) -> np.ndarray:
@@ -136,7 +181,7 @@ def item_uniforms(seed: int, indices: np.ndarray, draws: int) -> np.ndarray:
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """The output function of SplitMix64: a bijection of uint64 whose bits all depend on all."""
+    """The output function of SplitMix64: a bijection of uint64 in which every output bit depends on every input bit."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

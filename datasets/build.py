@@ -1,7 +1,6 @@
 """Decoding of many items into arrays on disk, by several processes where that pays.
 
-Workers write the pixels into the memory-mapped target themselves; only digests and error messages travel
-back.
+Workers write the pixels into the memory-mapped files themselves; only digests and error messages travel back.
 """
 
 import hashlib
@@ -10,71 +9,61 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
-Decode = Callable[..., dict[str, np.ndarray]]
-
 MAX_WORKERS = 8
-# Starting a worker takes seconds, mostly to import torch: below this many seconds of work one process is
-# faster.
+# Starting a worker takes seconds, mostly to import torch: below this many seconds of work one process is faster.
 WORTH_WORKERS = 8.0
 TRIAL_SECONDS = 1.0
 CHUNK = 64
 
-
-@dataclass(frozen=True)
-class Problem:
-    """An item that could not be decoded, and why."""
-
-    index: int
-    reason: str
+Result = tuple[int, bytes | str]  # the item; the SHA-256 of its files, or why it cannot be decoded
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowWriter:
     """Reads, decodes and writes items; can be sent to another process.
 
     Attributes:
         root: folder of the source files.
+        items: the paths of each item's files.
         decode: from the bytes of an item's files to its arrays.
-        targets: per array, the arguments of the ``numpy.memmap`` to write to.
+        targets: per array, the ``.npy`` file to write to.
     """
 
     root: Path
-    decode: Decode
-    targets: Mapping[str, dict[str, Any]]
+    items: Sequence[tuple[str, ...]]
+    decode: Callable[..., dict[str, np.ndarray]]
+    targets: Mapping[str, Path]
 
     def open(self) -> dict[str, np.ndarray]:
-        return {name: np.memmap(mode="r+", **place) for name, place in self.targets.items()}
+        """The arrays, for ``write``."""
+        return {name: np.load(path, mmap_mode="r+") for name, path in self.targets.items()}
 
-    def write(self, index: int, files: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> bytes | Problem:
-        """Decode one item into row ``index``: the SHA-256 of its files, or what is wrong with it."""
-        try:
-            blobs = [(self.root / file).read_bytes() for file in files]
-            decoded = self.decode(*blobs)
-        except (ValueError, OSError, MemoryError) as err:
-            return Problem(index, " ".join((str(err) or type(err).__name__).split()))
-        if decoded.keys() != arrays.keys():
-            raise TypeError(f"the decoder gave arrays {sorted(decoded)}, its spec says {sorted(arrays)}")
-        for name, value in decoded.items():
-            target = arrays[name]
-            if value.shape != target.shape[1:] or value.dtype != target.dtype:
-                raise TypeError(
-                    f"the decoder gave {name} {value.dtype} {value.shape}, its spec says "
-                    f"{target.dtype} {target.shape[1:]}"
-                )
-            target[index] = value
-        return hashlib.sha256(b"".join(hashlib.sha256(blob).digest() for blob in blobs)).digest()
+    def write(self, indices: Iterable[int], arrays: Mapping[str, np.ndarray]) -> Iterator[Result]:
+        """Decode items into their rows."""
+        for index in indices:
+            try:
+                blobs = [(self.root / file).read_bytes() for file in self.items[index]]
+                decoded = self.decode(*blobs)
+            except (ValueError, OSError, MemoryError) as err:
+                yield index, " ".join((str(err) or type(err).__name__).split())
+                continue
+            for name, target in arrays.items():
+                value = decoded[name]
+                if value.shape != target.shape[1:] or value.dtype != target.dtype:
+                    raise TypeError(f"the decoder made {name} {value.dtype} {value.shape}, unlike its specification")
+                target[index] = value
+            yield index, hashlib.sha256(b"".join(hashlib.sha256(blob).digest() for blob in blobs)).digest()
 
 
 def default_workers() -> int:
@@ -83,119 +72,90 @@ def default_workers() -> int:
     return min(MAX_WORKERS, cores)
 
 
-def build_rows(
+def decode_items(
     root: Path,
     items: Sequence[tuple[str, ...]],
-    decode: Decode,
-    targets: Mapping[str, np.ndarray],
+    decode: Callable[..., dict[str, np.ndarray]],
+    targets: Mapping[str, Path],
     label: str,
     stop_at_problem: bool,
     workers: int | None = None,
-) -> tuple[list[bytes | None], list[Problem]]:
+) -> tuple[list[bytes | None], list[tuple[int, str]]]:
     """Decode all items into ``targets``.
 
     Args:
         root: folder of the source files.
         items: per row, the paths of its files.
         decode: picklable; see ``datasets.cache.Decoder``.
-        targets: memory-mapped arrays (rows, ...).
+        targets: ``.npy`` files of arrays (rows, ...).
         label: what the progress bar says.
         stop_at_problem: end at the first item that cannot be decoded.
         workers: processes; None for ``default_workers()``.
     Returns:
-        The digest of each row, None where there is a problem; the problems in the order of the rows.
+        The digest of each row, None where it could not be decoded; and (row, reason) of those, in their order.
     """
     workers = default_workers() if workers is None else workers
-    rows = Rows(root, decode, {name: _place(array) for name, array in targets.items()})
-    results: dict[int, bytes | Problem] = {}
+    writer = RowWriter(root, items, decode, targets)
+    arrays = writer.open()
+    done: dict[int, bytes | str] = {}
+
+    def left() -> list[int]:
+        return [index for index in range(len(items)) if index not in done]
+
     with tqdm(total=len(items), desc=label, unit="img", disable=None, smoothing=0.05) as bar:
 
-        def note(index: int, result: bytes | Problem) -> bool:
-            """Keep a result; True where the build should end."""
-            results[index] = result
-            bar.update()
-            return stop_at_problem and isinstance(result, Problem)
+        def collect(results: Iterable[Result], seconds: float = float("inf")) -> bool:
+            """Keep results for so many seconds; True where a problem ends the build."""
+            started = time.monotonic()
+            for index, outcome in results:
+                done[index] = outcome
+                bar.update()
+                if stop_at_problem and isinstance(outcome, str):
+                    return True
+                if time.monotonic() - started > seconds:
+                    break
+            return False
 
-        stopped = _decode_here(rows, items, targets, results, note, limit=TRIAL_SECONDS if workers > 1 else None)
-        if not stopped and len(results) < len(items):
-            seconds = TRIAL_SECONDS * (len(items) - len(results)) / len(results)
-            # A daemonic process, such as the worker of a loader, may not have children.
-            if seconds > WORTH_WORKERS and not multiprocessing.current_process().daemon:
-                stopped = _decode_in_workers(rows, items, results, note, workers)
-            if not stopped:
-                _decode_here(rows, items, targets, results, note, limit=None)
-    problems = sorted((r for r in results.values() if isinstance(r, Problem)), key=lambda problem: problem.index)
-    digests = [results.get(index) for index in range(len(items))]
+        # Decode here for a moment, to see how long all would take.
+        stopped = collect(writer.write(left(), arrays), TRIAL_SECONDS if workers > 1 else float("inf"))
+        expected_seconds = TRIAL_SECONDS * len(left()) / max(1, len(done))
+        # A daemonic process, such as the worker of a loader, may not have children.
+        if not stopped and expected_seconds > WORTH_WORKERS and not multiprocessing.current_process().daemon:
+            try:
+                stopped = collect(_in_workers(writer, left(), workers))
+            except BrokenProcessPool:
+                log.warning("the decoding processes ended early; decoding the rest in one process")
+        # Decode here what is left: little, or what workers that died have not done.
+        if not stopped:
+            collect(writer.write(left(), arrays))
+    problems = [(index, outcome) for index, outcome in sorted(done.items()) if isinstance(outcome, str)]
+    digests = [done.get(index) for index in range(len(items))]
     return [digest if isinstance(digest, bytes) else None for digest in digests], problems
 
 
-def _place(array: np.ndarray) -> dict[str, Any]:
-    if not isinstance(array, np.memmap):
-        raise TypeError(f"targets must be numpy.memmap, got {type(array).__name__}")
-    return {
-        "filename": array.filename,
-        "dtype": array.dtype.str,
-        "offset": array.offset,
-        "shape": array.shape,
-    }
+def _in_workers(writer: RowWriter, indices: list[int], workers: int) -> Iterator[Result]:
+    """Decode items in other processes.
 
-
-def _decode_here(
-    rows: Rows,
-    items: Sequence[tuple[str, ...]],
-    targets: Mapping[str, np.ndarray],
-    results: Mapping[int, bytes | Problem],
-    note: Callable[[int, bytes | Problem], bool],
-    limit: float | None,
-) -> bool:
-    """Decode here what is not done yet, for ``limit`` seconds at most; True where a problem ended it."""
-    started = time.monotonic()
-    for index in [index for index in range(len(items)) if index not in results]:
-        if note(index, rows.write(index, items[index], targets)):
-            return True
-        if limit is not None and time.monotonic() - started > limit:
-            break
-    return False
-
-
-def _decode_in_workers(
-    rows: Rows,
-    items: Sequence[tuple[str, ...]],
-    results: Mapping[int, bytes | Problem],
-    note: Callable[[int, bytes | Problem], bool],
-    workers: int,
-) -> bool:
-    """Decode what is not done yet in other processes; True where a problem ended it.
-
-    Where workers cannot start or die (killed for memory, a main module that cannot be imported again), what
-    they have not done is left over.
+    Raises:
+        BrokenProcessPool: workers died, killed for memory perhaps, or cannot import the main module again.
     """
-    left = [index for index in range(len(items)) if index not in results]
-    chunks = [left[start : start + CHUNK] for start in range(0, len(left), CHUNK)]
     # Not forked: a copy of a process with threads or a CUDA context may lock up.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(rows,))
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(writer,))
     try:
-        tasks = [pool.submit(_work, [(index, items[index]) for index in chunk]) for chunk in chunks]
-        for task in as_completed(tasks):
-            stop = False
-            for index, result in task.result():
-                stop |= note(index, result)
-            if stop:
-                return True
-    except BrokenProcessPool:
-        log.warning("the decoding processes ended early; decoding the rest in one process")
+        chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
+        for task in as_completed([pool.submit(_work, chunk) for chunk in chunks]):
+            yield from task.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return False
 
 
-_worker: tuple[Rows, dict[str, np.ndarray]] | None = None
+_worker: tuple[RowWriter, dict[str, np.ndarray]] | None = None
 
 
-def _start_worker(rows: Rows) -> None:
+def _start_worker(writer: RowWriter) -> None:
     global _worker
-    _worker = rows, rows.open()
+    _worker = writer, writer.open()
     parent = multiprocessing.parent_process()
     if parent is not None:
         # A worker whose parent was killed would wait for work forever.
@@ -207,7 +167,7 @@ def _end_after(parent: multiprocessing.process.BaseProcess) -> None:
     os._exit(1)
 
 
-def _work(chunk: list[tuple[int, tuple[str, ...]]]) -> list[tuple[int, bytes | Problem]]:
+def _work(indices: list[int]) -> list[Result]:
     assert _worker is not None
-    rows, arrays = _worker
-    return [(index, rows.write(index, files, arrays)) for index, files in chunk]
+    writer, arrays = _worker
+    return list(writer.write(indices, arrays))

@@ -1,106 +1,197 @@
-"""Data sets of image files: a listing says which, a decoder makes pixels of them, a cache keeps those."""
+"""Data sets of image files: a listing says which files there are, a decoder makes pixels of them, a cache keeps those.
+
+A data set is a subclass of one of the kinds: ``SquareImages`` here, ``PairedImages``, ``SemanticImages``. It states
+where its images come from and writes one function, ``list_files``, from its folder to the listing. Its options are the
+image options, stated once in ``FileImages``, those of its kind (the keywords of ``prepare``) and of ``list_files``.
+"""
 
 import functools
+import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
-from datasets.base import SPLITS, ImageDataset, NoSplit, Split
-from datasets.cache import Item, OnError, describe, open_cache
+from datasets.base import ImageDataset, NoSplit, Split
+from datasets.cache import Decoder, Item, OnError, describe, open_cache
 from datasets.decoding import ResizeCrop
-from datasets.listing import Listing, item_names
+from datasets.listing import Listing, hold_out_val, item_names
 from ffl.errors import UserError
-from ffl.ranges import Count
+from ffl.ranges import Count, Whole
 from ffl.training.provenance import content_hash
 
 log = logging.getLogger(__name__)
 
 
-class FileImages(ImageDataset):
-    """The images of one split of a listing, resized and cropped to a square and cached.
+@dataclass(frozen=True)
+class Preparation:
+    """What a kind of data set makes of the paths of a split.
 
     Attributes:
-        source: where the data set comes from, for messages.
-        listing: the files of all splits.
-        skipped: items left out because they could not be decoded (``on_error="skip"``).
+        items: the files of each item.
+        names: of the items; made unique later.
+        decoder: from the files of an item to its arrays.
     """
 
-    source: str = ""
+    items: Sequence[Item]
+    names: Sequence[str]
+    decoder: Decoder
 
-    @classmethod
-    def list_files(cls, data_root: Path) -> Listing:
-        """The files of all splits under ``data_root``, with the default options."""
-        raise NotImplementedError
 
-    @classmethod
-    def existing(cls, root: Path) -> Path:
-        """``root``, or UserError saying where the data set comes from."""
-        if not root.is_dir():
-            raise UserError(f"dataset {cls.name}: folder {root} is missing; {cls.source}")
-        return root
+def _options(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The keyword-only parameters of a function by name."""
+    parameters = inspect.signature(function).parameters
+    return {name: item for name, item in parameters.items() if item.kind is item.KEYWORD_ONLY}
 
-    @classmethod
-    def not_empty(cls, listing: Listing) -> Listing:
-        """``listing``, or UserError where nothing was found."""
-        if not listing.found:
-            raise UserError(f"dataset {cls.name}: no images under {listing.root}; {cls.source}")
-        return listing
+
+class FileImages(ImageDataset):
+    """One split of a data set of files, decoded and cached.
+
+    Attributes:
+        public_images: images of the whole public data set; None where there is no such number.
+        aspect: width of a batch over its height.
+        mirrored_ids: label ids that trade places when an item is mirrored: left and right eye, for example.
+        listing: the files of all splits.
+        skipped: items left out because they could not be decoded (``on_error="skip"``).
+
+    Args:
+        split: "train", "val" or "test".
+        data_root: folder that holds one folder per data set.
+        cache_dir: folder for the decoded images.
+        image_size: height of a batch in pixels.
+        horizontal_flip: mirror training items at random.
+        val_images: images held out of train for val; without effect where the data set itself has a val split.
+        on_error: "fail" or "skip", for images that cannot be decoded.
+        workers: decoding processes while the cache is built; None for one per core, 8 at most.
+        options: of ``prepare`` and of ``list_files``.
+    Raises:
+        UserError: files are missing, there is no such split, an image cannot be decoded or the cache not written.
+    """
+
+    public_images: ClassVar[int | None] = None
+    aspect: ClassVar[int] = 1
+    mirrored_ids: ClassVar[Mapping[int, int]] = {}
+
+    def __init_subclass__(cls) -> None:
+        # The signature of a data set is the schema of its section in the configuration.
+        parameters = {"split": inspect.Parameter("split", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Split)}
+        for function in (FileImages.__init__, cls.prepare, cls.list_files):
+            for name, parameter in _options(function).items():
+                parameters[name] = parameter.replace(default=cls.defaults.get(name, parameter.default))
+        cls.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
 
     def __init__(
         self,
         split: Split,
-        listing: Listing,
         *,
+        data_root: Path,
         cache_dir: Path,
-        image_size: int,
-        exif_orientation: bool = False,
+        image_size: Count = 64,
         horizontal_flip: bool = False,
+        val_images: Whole = 0,
         on_error: OnError = "fail",
         workers: Count | None = None,
+        **options: Any,
     ) -> None:
-        """Args:
-            split: "train", "val" or "test".
-            listing: the files of the data set.
-            cache_dir: folder for the decoded images.
-            image_size: H = W in pixels; the shorter side is resized to it, bilinear with antialiasing, then
-                the centre is cropped.
-            exif_orientation: turn images as their EXIF tag says; the authors' pipeline does not.
-            horizontal_flip: mirror training items at random.
-            on_error: "fail" or "skip", for images that cannot be decoded.
-            workers: decoding processes while the cache is built; None for one per core, 8 at most.
-        Raises:
-            UserError: no such split, an image that cannot be decoded, a cache that cannot be written.
-        """
-        if image_size < 1:
-            raise UserError(f"dataset {self.name}: image_size={image_size} must be at least 1")
+        # The files of this split.
+        listing = self.find_files(data_root, val_images=val_images, **options)
         paths = split_paths(self.name, listing, split)
         say_counts(self.name, listing.root, listing.found, listing.expected, listing.rule)
-        decoder = ResizeCrop(image_size, exif_orientation)
+        # Their pixels.
+        size = (image_size, image_size * self.aspect)
+        of_kind = {key: options[key] for key in _options(self.prepare) if key in options}
+        prepared = self.prepare(split, listing, paths, size, **of_kind)
+        height, width = next(iter(prepared.decoder.arrays.values())).shape[-2:]
         cache = open_cache(
             cache_dir,
-            f"{self.name}-{split}-{image_size}",
+            f"{self.name}-{split}-{width}x{height}",
             listing.root,
-            [Item((path,)) for path in paths],
-            decoder,
+            prepared.items,
+            prepared.decoder,
             on_error=on_error,
             workers=workers,
         )
-        names = item_names(paths)
-        kept: Sequence[int] = cache.rows.tolist()
+        # What is left of them where some were skipped.
+        unique = item_names(prepared.names)
+        names = [unique[row] for row in cache.rows.tolist()]
+        made_with = {**describe(prepared.decoder), "image_size": size}
         self.listing = listing
         self.skipped = len(cache.problems)
         super().__init__(
             split,
-            images=cache.arrays["image"],
+            arrays=cache.arrays,
             rows=cache.rows,
-            names=[names[row] for row in kept],
-            fingerprint=content_hash(
-                {"files": cache.digest, "names": [names[row] for row in kept], "options": describe(decoder)}
-            ),
+            names=names,
+            fingerprint=content_hash({"files": cache.digest, "names": names, "options": made_with}),
             found=listing.found,
             expected=listing.expected,
+            image_size=size,
             horizontal_flip=horizontal_flip,
+            mirrored_ids=self.mirrored_ids,
         )
+
+    @classmethod
+    def list_files(cls, data_root: Path, *args: Any, **options: Any) -> Listing:
+        """The files of all splits, before any are held out for val: what a data set writes.
+
+        Raises:
+            UserError: a folder or a list is missing.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def prepare(
+        cls, split: Split, listing: Listing, paths: list[str], size: tuple[int, int], *args: Any, **options: Any
+    ) -> Preparation:
+        """The items of a split and their decoder, for batches of ``size`` (H, W): what a kind of data set writes."""
+        raise NotImplementedError
+
+    @classmethod
+    def find_files(cls, data_root: Path, *, val_images: int = 0, **options: Any) -> Listing:
+        """The files of all splits; nothing is decoded.
+
+        Args:
+            data_root: folder that holds one folder per data set.
+            val_images: images held out of train for val.
+            options: of the data set; those that do not concern its files are ignored.
+        Raises:
+            UserError: a folder or a list is missing, or there are no images.
+        """
+        chosen = {**cls.defaults, **options}
+        listing = cls.list_files(data_root, **{key: chosen[key] for key in _options(cls.list_files) if key in chosen})
+        if not listing.found:
+            raise UserError(f"dataset {cls.name}: no images under {listing.root}; {cls.source}")
+        return Listing(listing.root, hold_out_val(listing.splits, val_images), listing.rule, cls.public_images)
+
+    @classmethod
+    def existing(cls, folder: Path) -> Path:
+        """``folder``, or UserError saying where the data set comes from."""
+        if not folder.is_dir():
+            raise UserError(f"dataset {cls.name}: folder {folder} is missing; {cls.source}")
+        return folder
+
+
+class SquareImages(FileImages):
+    """Images resized and cropped to a square: the shorter side to ``image_size``, then the centre."""
+
+    @classmethod
+    def prepare(
+        cls,
+        split: Split,
+        listing: Listing,
+        paths: list[str],
+        size: tuple[int, int],
+        *,
+        exif_orientation: bool = False,
+    ) -> Preparation:
+        """See ``FileImages``.
+
+        Args:
+            split, listing, paths, size: see ``FileImages``.
+            exif_orientation: turn images as their EXIF tag says; the authors' pipeline does not.
+        """
+        return Preparation([(path,) for path in paths], paths, ResizeCrop(size[0], exif_orientation))
 
 
 @functools.cache
@@ -121,8 +212,6 @@ def say_counts(name: str, root: Path, found: int, expected: int | None, rule: st
 
 def split_paths(name: str, listing: Listing, split: Split) -> list[str]:
     """The paths of a split, or UserError where the data set has none of them."""
-    if split not in SPLITS:
-        raise UserError(f"dataset {name}: no split {split!r}; use one of {', '.join(SPLITS)}")
     if split not in listing.splits:
         hint = "; set val_images to hold some out of train" if split == "val" else ""
         raise NoSplit(f"dataset {name}: no {split} split ({listing.rule}){hint}")
@@ -133,3 +222,18 @@ def split_paths(name: str, listing: Listing, split: Split) -> list[str]:
             "give more images, or another share of them to test and val"
         )
     return paths
+
+
+def training_size(name: str, split: Split, size: tuple[int, int], load_size: int | None) -> tuple[int, int]:
+    """The (h, w) that items are cached at: in training ``load_size``, where there is one to crop from, else ``size``.
+
+    Raises:
+        UserError: ``size`` is larger than ``load_size``.
+    """
+    if load_size is None:
+        return size
+    if load_size < max(size):
+        raise UserError(
+            f"dataset {name}: load_size={load_size} must not be less than image_size={size[0]}, the crop from it"
+        )
+    return (load_size, load_size) if split == "train" else size

@@ -5,7 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from datasets.base import Split
@@ -25,18 +25,18 @@ class Listing:
         splits: per split, sorted posix paths relative to ``root``. A split that the layout does not have is
             absent.
         rule: how the splits came about, in a few words.
-        found: images of all splits together.
-        expected: images of the public data set; None where there is no such number.
+        expected: images of the whole public data set; None where there is no such number.
     """
 
     root: Path
     splits: Mapping[Split, list[str]]
     rule: str
     expected: int | None = None
-    found: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "found", sum(map(len, self.splits.values())))
+    @property
+    def found(self) -> int:
+        """Images of all splits together."""
+        return sum(map(len, self.splits.values()))
 
 
 def find_images(root: Path, recursive: bool = True) -> list[str]:
@@ -112,22 +112,13 @@ def draw_order(paths: Iterable[str]) -> list[str]:
     return sorted(paths, key=lambda path: (hashlib.sha256(split_key(path).encode()).digest(), path))
 
 
-def draw_splits(paths: Iterable[str], test_images: int, val_images: int) -> dict[Split, list[str]]:
-    """The first ``test_images`` of ``draw_order`` are test, the next ``val_images`` val, the rest train.
-
-    With ``val_images=0`` there is no val split. The test split does not depend on ``val_images``.
-    """
+def draw_splits(paths: Iterable[str], test_images: int) -> dict[Split, list[str]]:
+    """The first ``test_images`` of ``draw_order`` are test, the rest train."""
     order = draw_order(paths)
-    splits: dict[Split, list[str]] = {
-        "train": sorted(order[test_images + val_images :]),
-        "test": sorted(order[:test_images]),
-    }
-    if val_images:
-        splits["val"] = sorted(order[test_images : test_images + val_images])
-    return splits
+    return {"train": sorted(order[test_images:]), "test": sorted(order[:test_images])}
 
 
-def hold_out_val(splits: dict[Split, list[str]], val_images: int) -> dict[Split, list[str]]:
+def hold_out_val(splits: Mapping[Split, list[str]], val_images: int) -> Mapping[Split, list[str]]:
     """Splits with ``val_images`` of train, the first in ``draw_order``, as val; unchanged if there is one."""
     if "val" in splits or val_images == 0:
         return splits
@@ -138,12 +129,6 @@ def hold_out_val(splits: dict[Split, list[str]], val_images: int) -> dict[Split,
 def num_test_images(found: int, wanted: int, fraction: float) -> int:
     """Test images to draw: ``wanted``, but no more than ``fraction`` of what was found."""
     return min(wanted, round(fraction * found))
-
-
-def check_val_images(name: str, val_images: int) -> None:
-    """Raise UserError for a negative number of held-out images."""
-    if val_images < 0:
-        raise UserError(f"dataset {name}: val_images={val_images} must not be negative")
 
 
 def present(root: Path, listed: Iterable[str]) -> tuple[list[str], int]:

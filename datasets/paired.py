@@ -11,12 +11,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from PIL import Image
 
-from datasets.aligned import AlignedImages, training_size
 from datasets.base import SPLITS, Split
-from datasets.cache import Item, OnError
 from datasets.decoding import ArraySpec
-from datasets.files import split_paths
-from datasets.listing import Listing, check_val_images, find_images, hold_out_val
+from datasets.files import FileImages, Preparation, training_size
+from datasets.listing import Listing, find_images
 from ffl.decoding import decode_rgb
 from ffl.errors import UserError
 from ffl.ranges import Count
@@ -33,6 +31,7 @@ class PairDecoder:
 
     @property
     def arrays(self) -> dict[str, ArraySpec]:
+        """See ``datasets.cache.Decoder``."""
         spec = ArraySpec("uint8", (3, self.size, self.size))
         return {"source": spec, "image": spec}
 
@@ -41,89 +40,57 @@ class PairDecoder:
         if pair.width <= pair.height:
             raise ValueError(f"{pair.width} x {pair.height} pixels are not two pictures side by side")
         middle = pair.width // 2
-        left = self._resized(pair.crop((0, 0, middle, pair.height)))
-        right = self._resized(pair.crop((middle, 0, pair.width, pair.height)))
+        boxes = (0, 0, middle, pair.height), (middle, 0, pair.width, pair.height)
+        halves = [pair.crop(box).resize((self.size, self.size), Image.Resampling.BICUBIC) for box in boxes]
+        left, right = (np.asarray(half).transpose(2, 0, 1) for half in halves)
         return {"source": left, "image": right} if self.direction == "AtoB" else {"source": right, "image": left}
 
-    def _resized(self, half: Image.Image) -> np.ndarray:
-        return np.asarray(half.resize((self.size, self.size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
 
-
-class PairedImages(AlignedImages):
-    """Pairs under ``<folder>/train``, ``test`` and ``val``.
+class PairedImages(FileImages):
+    """Pairs under ``<name>/train``, ``test`` and ``val``.
 
     Where there is no test folder, ``val`` is the test split, as published evaluations use it; then a val split has
     to be held out of train (``val_images``). Batches hold ``source`` and ``image``, uint8 (N, 3, H, W).
+
+    Attributes:
+        paper_direction: the paper's task.
     """
 
-    folder: ClassVar[str]
-    public_images: ClassVar[int]
     paper_direction: ClassVar[Direction]
+    defaults: ClassVar = {"image_size": 256, "horizontal_flip": True}
 
     @classmethod
     def provides(cls, **options: Any) -> frozenset[str]:
         """See ``ImageDataset.provides``."""
         return frozenset({"source", "image"})
 
-    def __init__(
-        self,
+    @classmethod
+    def prepare(
+        cls,
         split: Split,
+        listing: Listing,
+        paths: list[str],
+        size: tuple[int, int],
         *,
-        data_root: Path,
-        cache_dir: Path,
         direction: Direction | None = None,
-        image_size: int = 256,
-        load_size: int | None = 286,
-        horizontal_flip: bool = True,
-        val_images: int = 0,
-        on_error: OnError = "fail",
-        workers: Count | None = None,
-    ) -> None:
-        """List the files and open the cache.
+        load_size: Count | None = 286,
+    ) -> Preparation:
+        """See ``FileImages``.
 
         Args:
-            split: "train", "val" or "test".
-            data_root: folder that holds the data set's folder.
-            cache_dir: folder for the decoded images.
+            split, listing, paths, size: see ``FileImages``.
             direction: "AtoB" translates the left half into the right one, "BtoA" the right into the left; None is
                 the paper's task, ``paper_direction``.
-            image_size: H = W of a batch.
             load_size: side that training pairs are resized to before the random crop; None for no crop.
-            horizontal_flip: mirror training pairs at random.
-            val_images: pairs held out of train for val, where the layout leaves no val split.
-            on_error, workers: see ``FileImages``.
-        Raises:
-            UserError: a folder is missing or empty, a file is not a pair, an option is impossible.
         """
-        direction = self.paper_direction if direction is None else direction
-        if direction not in ("AtoB", "BtoA"):
-            raise UserError(f"dataset {self.name}: direction={direction!r} must be AtoB or BtoA")
-        loaded = training_size(self.name, image_size, load_size)
-        listing = self.list_files(data_root, val_images=val_images)
-        paths = split_paths(self.name, listing, split)
-        super().__init__(
-            split,
-            listing,
-            [Item((path,)) for path in paths],
-            PairDecoder(loaded if split == "train" else image_size, direction),
-            names=paths,
-            cache_dir=cache_dir,
-            image_size=(image_size, image_size),
-            horizontal_flip=horizontal_flip,
-            on_error=on_error,
-            workers=workers,
-        )
-        self.direction = direction
+        side, _ = training_size(cls.name, split, size, load_size)
+        decoder = PairDecoder(side, cls.paper_direction if direction is None else direction)
+        return Preparation([(path,) for path in paths], paths, decoder)
 
     @classmethod
-    def list_files(cls, data_root: Path, *, val_images: int = 0) -> Listing:
-        """The files of all splits; arguments as for the class.
-
-        Raises:
-            UserError: the folder is missing, empty, or has no sub-folder train.
-        """
-        check_val_images(cls.name, val_images)
-        root = cls.existing(data_root / cls.folder)
+    def list_files(cls, data_root: Path) -> Listing:
+        """See ``FileImages.list_files``."""
+        root = cls.existing(data_root / cls.name)
         if not (root / "train").is_dir():
             raise UserError(f"dataset {cls.name}: {root} has no sub-folder train; {cls.source}")
         splits: dict[Split, list[str]] = {
@@ -135,14 +102,13 @@ class PairedImages(AlignedImages):
         if "test" not in splits and "val" in splits:
             splits["test"] = splits.pop("val")
             rule += "; val is the test split"
-        return cls.not_empty(Listing(root, hold_out_val(splits, val_images), rule, cls.public_images))
+        return Listing(root, splits, rule)
 
 
 class Facades(PairedImages):
     """CMP Facades (Table 4): photographs left, coloured labels right; 400 train, 100 val, 106 test pairs."""
 
     name = "facades"
-    folder = "facades"
     public_images = 606
     paper_direction = "BtoA"
     source = "pix2pix facades.tar.gz: http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"
@@ -152,7 +118,6 @@ class Edges2Shoes(PairedImages):
     """Edges to shoes (Table 4): edges left, photographs right; 49,825 train pairs and 200 of val, used as test."""
 
     name = "edges2shoes"
-    folder = "edges2shoes"
     public_images = 50_025
     paper_direction = "AtoB"
     source = "pix2pix edges2shoes.tar.gz: http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"

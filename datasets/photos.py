@@ -10,17 +10,17 @@ import importlib.util
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from zlib import crc32
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from datasets.base import ImageDataset, Split
 from ffl.decoding import decode_rgb
 from ffl.errors import UserError
+from ffl.ranges import Count, Range
 from ffl.training.provenance import content_hash
 
 # Left out of what the wheel holds: drawings and test charts (chessboard_*, color, horse, logo, phantom),
@@ -66,12 +66,12 @@ class Photos(ImageDataset):
         *,
         data_root: Path,
         cache_dir: Path,
-        image_size: int = 64,
-        train_images: int = 4000,
-        val_images: int = 250,
-        test_images: int = 500,
+        image_size: Count = 64,
+        train_images: Count = 4000,
+        val_images: Count = 250,
+        test_images: Count = 500,
         pairs: bool = False,
-        label_levels: int = 0,
+        label_levels: Annotated[int, Range(0, 256)] = 0,
         horizontal_flip: bool = False,
     ) -> None:
         """Args:
@@ -89,13 +89,6 @@ class Photos(ImageDataset):
             UserError: the size or the number is more than the photographs hold.
         """
         count = {"train": train_images, "val": val_images, "test": test_images}[split]
-        for option, value in (("image_size", image_size), (f"{split}_images", count)):
-            if value < 1:
-                raise UserError(f"dataset photos: {option}={value} must be at least 1")
-        if not 0 <= label_levels <= 256:
-            raise UserError(f"dataset photos: label_levels={label_levels} must be from 0 to 256")
-        self.pairs = pairs
-        self.label_levels = label_levels
         files = {Path(file).stem: read_photograph(file) for file in PHOTOGRAPHS}
         photographs = {stem: decode_rgb(data) for stem, data in files.items()}
         if not any(_cells(photograph, image_size) for photograph in photographs.values()):
@@ -119,9 +112,15 @@ class Photos(ImageDataset):
             "pairs": pairs,
             "label_levels": label_levels,
         }
+        arrays = {"image": np.stack(images)}
+        brightness = torch.from_numpy(arrays["image"]).float().mean(1, keepdim=True)
+        if pairs:
+            arrays["source"] = brightness.round().to(torch.uint8).repeat(1, 3, 1, 1).numpy()
+        if label_levels:
+            arrays["label"] = (brightness[:, 0] * (label_levels / 256)).to(torch.uint8).numpy()
         super().__init__(
             split,
-            images=np.stack(images),
+            arrays=arrays,
             names=names,
             fingerprint=content_hash(content),
             found=len(PHOTOGRAPHS),
@@ -139,19 +138,6 @@ class Photos(ImageDataset):
     def num_labels(cls, **options: Any) -> int:
         """See ``ImageDataset.num_labels``."""
         return int(options.get("label_levels", 0))
-
-    def batch(self, indices: np.ndarray, seed: int | None) -> dict[str, Tensor | list[str]]:
-        """See ``ImageDataset.batch``; with ``source`` uint8 (N, 3, H, W) and ``label`` int64 (N, H, W) as asked for."""
-        batch = super().batch(indices, seed)
-        image = batch["image"]
-        assert isinstance(image, Tensor)
-        if self.pairs or self.label_levels:
-            brightness = image.float().mean(1, keepdim=True)
-            if self.pairs:
-                batch["source"] = brightness.round().to(torch.uint8).repeat(1, 3, 1, 1)
-            if self.label_levels:
-                batch["label"] = (brightness[:, 0] * (self.label_levels / 256)).long()
-        return batch
 
 
 def read_photograph(file: str) -> bytes:

@@ -16,7 +16,7 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,15 +26,15 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets import DATASETS, SPLITS
+from datasets import DATASETS, SPLITS, list_images
 from datasets.build import default_workers
 from datasets.celeba import AUTHORS_LISTS
 from datasets.decoding import undecodable, undecodable_file
-from datasets.files import FileImages
-from datasets.folder import Folder
 from datasets.listing import Listing
 from datasets.photos import PHOTOGRAPHS, read_photograph
 from ffl.errors import UserError
+from ffl.ranges import Count
+from ffl.training.command import run_script
 
 # The authors' list of test images, at the commit that added it.
 CELEBA_TEST_LIST = (
@@ -49,20 +49,8 @@ FEW_IMAGES = 1000
 SHOWN_PROBLEMS = 5
 
 
-@dataclass(frozen=True)
-class Options:
-    """The command line."""
-
-    data_root: Path = Path("data")
-    datasets: tuple[str, ...] = ()
-    folder: str | None = None
-    verify: bool = False
-    download: bool = False
-    workers: int = field(default_factory=default_workers)
-
-
 @dataclass
-class Report:
+class DataReport:
     """What is known of one data set.
 
     Attributes:
@@ -89,104 +77,68 @@ class Report:
         return "partial" if self.expected is not None and self.found < self.expected else "ok"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    words = sys.argv[1:] if argv is None else argv
-    if {"-h", "--help"} & set(words):
-        print(__doc__)
-        return 0
-    try:
-        options = parse(words)
-        reports = [examine(name, options) for name in options.datasets]
-    except UserError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
+def main(
+    *,
+    data_root: Path = Path("data"),
+    dataset: list[str] | None = None,
+    folder: str | None = None,
+    verify: bool = False,
+    download: bool = False,
+    workers: Count | None = None,
+) -> None:
+    """Print a table of data sets and what is wrong with them; exit with 1 if something is missing or bad.
+
+    Args:
+        data_root: folder that holds one folder per data set.
+        dataset: their names; all that need no folder= if left out.
+        folder: your own images, for dataset=folder.
+        verify: decode every image.
+        download: fetch what is missing, where a public source allows it.
+        workers: processes that decode; one per core, 8 at most, if left out.
+    """
+    names = [name for name in DATASETS if name != "folder"] if dataset is None else dataset
+    if unknown := [name for name in names if name not in DATASETS]:
+        raise UserError(f"dataset={unknown[0]}: no such data set; there are {', '.join(DATASETS)}")
+    if (folder is not None) != ("folder" in names):
+        raise UserError("folder=DIR and dataset=folder go together; give both")
+    if download and dataset is None:
+        raise UserError("download=true: say what, for example dataset=dtd")
+    processes = (workers or default_workers()) if verify else 0
+    reports = [examine(name, data_root, folder, download, processes) for name in names]
     print(table(reports))
     for report in reports:
         for line in notes(report):
             print(f"{report.name}: {line}")
-    return 1 if any(report.problems for report in reports) else 0
+    if any(report.problems for report in reports):
+        sys.exit(1)
 
 
-def parse(words: list[str]) -> Options:
-    """Options from key=value words.
-
-    Raises:
-        UserError: an unknown key or data set, or a value of the wrong kind.
-    """
-    values: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not value:
-            raise UserError(f"{word}: write key=value")
-        values[key] = value
-    known = ("data_root", "dataset", "folder", "verify", "download", "workers")
-    for key in values:
-        if key not in known:
-            raise UserError(f"{key}: no such key; there are {', '.join(known)}")
-    default = [name for name in DATASETS if name != Folder.name]
-    names = values["dataset"].split(",") if "dataset" in values else default
-    for name in names:
-        if name not in DATASETS:
-            raise UserError(f"dataset={name}: no such data set; there are {', '.join(DATASETS)}")
-    folder = values.get("folder")
-    if (folder is not None) != (Folder.name in names):
-        raise UserError("folder=DIR and dataset=folder go together; give both")
-    workers = values.get("workers", str(default_workers()))
-    if not workers.isdecimal() or int(workers) < 1:
-        raise UserError(f"workers={workers}: must be a positive number")
-    download = _flag("download", values)
-    if download and "dataset" not in values:
-        raise UserError("download=true: say what, for example dataset=dtd")
-    return Options(
-        Path(values.get("data_root", "data")),
-        tuple(names),
-        folder,
-        _flag("verify", values),
-        download,
-        int(workers),
-    )
-
-
-def _flag(key: str, values: dict[str, str]) -> bool:
-    value = values.get(key, "false").lower()
-    if value not in ("true", "false"):
-        raise UserError(f"{key}={value}: must be true or false")
-    return value == "true"
-
-
-def examine(name: str, options: Options) -> Report:
-    """Look at one data set, fetching it first and decoding all of it where that was asked for."""
-    dataset = DATASETS[name]
-    if not issubclass(dataset, FileImages):
-        return _examine_photos(name)
-    list_files: Callable[[Path], Listing] = dataset.list_files
-    if issubclass(dataset, Folder) and name == Folder.name:
-        list_files = partial(dataset.list_files, folder=str(options.folder))
-    report = Report(name)
-    if options.download:
-        try:
-            _download(name, options.data_root, list_files)
-        except UserError as err:
-            report.problems.append(str(err).removeprefix(f"dataset {name}: "))
-            return report
+def examine(name: str, data_root: Path, folder: str | None, download: bool, workers: int) -> DataReport:
+    """Look at one data set; ``workers`` is how many processes decode all of it, 0 for none."""
+    report = DataReport(name)
+    options = {"folder": folder} if name == "folder" else {}
+    if name == "photos":
+        _examine_photos(report)
+        return report
     try:
-        listing = list_files(options.data_root)
+        if download:
+            _download(name, data_root)
+        listing = list_images(name, data_root, **options)
+        assert listing is not None
     except UserError as err:
         report.problems.append(str(err).removeprefix(f"dataset {name}: "))
         return report
     report.found, report.expected, report.rule = listing.found, listing.expected, listing.rule
     report.splits = {split: len(paths) for split, paths in listing.splits.items()}
     report.problems += [f"the {split} split is empty" for split, count in report.splits.items() if not count]
-    if options.verify:
-        broken = verify(listing, options.workers, name)
+    if workers:
         report.decoded = listing.found
-        report.problems += [f"{path}: {reason}" for path, reason in broken]
+        report.problems += [f"{path}: {reason}" for path, reason in verify_images(listing, workers, name)]
     return report
 
 
-def _examine_photos(name: str) -> Report:
-    report = Report(name, expected=len(PHOTOGRAPHS), rule="cut into crops by region", decoded=0)
+def _examine_photos(report: DataReport) -> None:
+    report.expected, report.rule = len(PHOTOGRAPHS), "cut into crops by region"
     for file in PHOTOGRAPHS:
         try:
             reason = undecodable(read_photograph(file))
@@ -194,13 +146,12 @@ def _examine_photos(name: str) -> Report:
             report.problems.append(str(err))
             continue
         report.found += 1
-        report.decoded = report.found
         if reason is not None:
             report.problems.append(f"{file}: {reason}")
-    return report
+    report.decoded = report.found
 
 
-def verify(listing: Listing, workers: int, label: str) -> list[tuple[Path, str]]:
+def verify_images(listing: Listing, workers: int, label: str) -> list[tuple[Path, str]]:
     """Decode every image; the paths that fail, and why, in the order of the listing."""
     paths = [listing.root / path for split in SPLITS for path in listing.splits.get(split, [])]
     progress = partial(tqdm, total=len(paths), desc=f"verify {label}", unit="img", disable=None)
@@ -213,34 +164,29 @@ def verify(listing: Listing, workers: int, label: str) -> list[tuple[Path, str]]
     return [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason is not None]
 
 
-def _download(name: str, data_root: Path, list_files: Callable[[Path], Listing]) -> None:
+def _download(name: str, data_root: Path) -> None:
     """Fetch what is missing of a data set.
 
     Raises:
         UserError: there is no public download, or it failed.
     """
-    downloads: dict[str, Callable[[Path], None]] = {"celeba": _download_celeba, "dtd": _download_dtd}
+    downloads = {"celeba": _download_celeba, "dtd": _download_dtd}
     try:
-        list_files(data_root)
-        present = True
+        list_images(name, data_root)
+        there = True
     except UserError as err:
-        present = False
+        there = False
         if name not in downloads:
             raise UserError(f"{err} (no automatic download)") from err
     try:
-        if not present:
+        if not there:
             data_root.mkdir(parents=True, exist_ok=True)
             downloads[name](data_root)
         if name == "celeba":
             _download_celeba_list(data_root)
     except (OSError, RuntimeError, ImportError, *BAD_ARCHIVE) as err:
         reason = " ".join(str(err).split())
-        raise UserError(f"download of {name} failed ({reason}); {_source(name)}") from err
-
-
-def _source(name: str) -> str:
-    dataset = DATASETS[name]
-    return dataset.source if issubclass(dataset, FileImages) else ""
+        raise UserError(f"download of {name} failed ({reason}); {DATASETS[name].source}") from err
 
 
 def _download_celeba(data_root: Path) -> None:
@@ -279,7 +225,7 @@ def _download_celeba_list(data_root: Path) -> None:
         download_url(CELEBA_TEST_LIST, str(data_root / AUTHORS_LISTS), "test.txt")
 
 
-def table(reports: list[Report]) -> str:
+def table(reports: list[DataReport]) -> str:
     """One row per data set."""
     rows = [("data set", "status", "found", "expected", *SPLITS)]
     for report in reports:
@@ -295,7 +241,7 @@ def table(reports: list[Report]) -> str:
     return "\n".join(lines)
 
 
-def notes(report: Report) -> list[str]:
+def notes(report: DataReport) -> list[str]:
     """What the table has no room for."""
     lines = [report.rule] if report.rule else []
     if report.decoded is not None and not report.problems:
@@ -309,4 +255,4 @@ def notes(report: Report) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from ffl.errors import UserError
 from ffl.ranges import Count, Positive, Range, Whole
@@ -96,10 +96,8 @@ def check_section(section: str, values: Mapping[str, Any], target: Callable[...,
         UserError: for an unknown key, a missing one, or a value of the wrong type or outside its choices or range.
     """
     prefix = f"{section}." if section else ""
-    function = target.__init__ if inspect.isclass(target) else target
-    hints = get_type_hints(function, include_extras=True)
     parameters = inspect.signature(target).parameters
-    allowed = {name: hints.get(name, Any) for name in parameters if name not in provided}
+    allowed = {name: item.annotation for name, item in parameters.items() if name not in provided}
     for key, value in values.items():
         if key not in allowed:
             raise unknown_key(prefix + key, [prefix + name for name in allowed])
@@ -123,7 +121,7 @@ def matches(value: Any, hint: Any) -> bool:
     if origin is Annotated:
         base, *ranges = arguments
         return matches(value, base) and all(value in limit for limit in ranges)
-    if hint is Any:
+    if hint is Any or hint is inspect.Parameter.empty:
         return True
     if hint is None or hint is type(None):
         return value is None

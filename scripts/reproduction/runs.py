@@ -4,7 +4,6 @@ The only place that knows how a table's row becomes a training command. ``train.
 makes that run, and a run made that way is found here.
 """
 
-import inspect
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -172,10 +171,7 @@ def list_images(config: Config) -> Listing | None:
     dataset = DATASETS[config["dataset"]["name"]]
     if not issubclass(dataset, FileImages):
         return None
-    known = inspect.signature(dataset.list_files).parameters
-    return dataset.list_files(
-        Path(config["data_root"]), **{key: value for key, value in options.items() if key in known}
-    )
+    return dataset.find_files(Path(config["data_root"]), **options)
 
 
 def count_images(config: Config, split: Split) -> int:

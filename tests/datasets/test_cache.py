@@ -1,5 +1,4 @@
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -18,7 +17,7 @@ from PIL import Image
 from training.processes import Program
 
 from datasets import build, cache
-from datasets.cache import Item, check_blocks, open_cache, read_footer
+from datasets.cache import Item, check_blocks, open_cache, read_about
 from datasets.decoding import ResizeCrop
 from ffl.errors import UserError
 
@@ -27,7 +26,7 @@ DECODER = ResizeCrop(8)
 
 
 def items(names: list[str]) -> list[Item]:
-    return [Item((name,)) for name in names]
+    return [(name,) for name in names]
 
 
 def plain_loop(folder: Path, names: list[str]) -> np.ndarray:
@@ -36,6 +35,11 @@ def plain_loop(folder: Path, names: list[str]) -> np.ndarray:
 
 def caches(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.cache"))
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """The files of a cache."""
+    return {file.name: file.read_bytes() for file in sorted(path.iterdir())}
 
 
 @pytest.fixture
@@ -71,9 +75,8 @@ def test_workers_build_the_same_file(tmp_path: Path, images: tuple[Path, list[st
     pids = log.read_text().split()
     assert len(pids) == 30
     assert len(set(pids) - {str(os.getpid())}) >= 1
-    bytes_of_parallel = caches(tmp_path / "c")[0].read_bytes()
-    open_cache(tmp_path / "d", "x", folder, items(names), decoder, workers=1)
-    assert caches(tmp_path / "d")[0].read_bytes() == bytes_of_parallel
+    alone = open_cache(tmp_path / "d", "x", folder, items(names), decoder, workers=1)
+    assert content(alone.path) == content(parallel.path)
 
 
 def test_later_runs_decode_nothing(tmp_path: Path, images: tuple[Path, list[str]]) -> None:
@@ -111,11 +114,11 @@ def test_digest_is_of_content_and_cache_survives_a_move(tmp_path: Path, images: 
 
 def damage(path: Path, how: str) -> None:
     data = bytearray(path.read_bytes())
-    positions = {"data": 5000, "start": 0, "footer": len(data) - 100, "checksum": len(data) - 40, "end": len(data) - 1}
+    positions = {"start": 0, "middle": len(data) // 2, "end": len(data) - 1}
     if how in positions:
         data[positions[how]] ^= 1
     elif how == "truncated":
-        del data[-1000:]
+        del data[-100:]
     elif how == "half":
         del data[len(data) // 2 :]
     elif how == "longer":
@@ -123,23 +126,38 @@ def damage(path: Path, how: str) -> None:
     elif how == "zeros":
         data[:] = bytes(len(data))
     path.write_bytes(b"" if how == "empty" else data)
+    if how == "absent":
+        path.unlink()
 
 
-@pytest.mark.parametrize(
-    "how", ["data", "start", "footer", "checksum", "end", "truncated", "half", "longer", "zeros", "empty"]
-)
+@pytest.mark.parametrize("file", ["image.npy", "cache.json"])
+@pytest.mark.parametrize("how", ["start", "middle", "end", "truncated", "half", "longer", "zeros", "empty", "absent"])
 def test_damaged_cache_is_noticed_and_rebuilt(
-    tmp_path: Path, images: tuple[Path, list[str]], how: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, images: tuple[Path, list[str]], file: str, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder, names = images
     path = open_cache(tmp_path / "c", "x", folder, items(names), DECODER).path
-    intact = path.read_bytes()
-    damage(path, how)
-    assert path.read_bytes() != intact
+    intact = content(path)
+    damage(path / file, how)
+    assert content(path) != intact
     rebuilt = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
     assert "damaged" in caplog.text
     assert np.array_equal(rebuilt.arrays["image"], plain_loop(folder, names))
-    assert path.read_bytes() == intact
+    assert content(path) == intact
+
+
+def test_a_file_in_the_place_of_a_cache_is_replaced(tmp_path: Path, images: tuple[Path, list[str]]) -> None:
+    folder, names = images
+    path = open_cache(tmp_path / "c", "x", folder, items(names), DECODER).path
+    shutil.rmtree(path)
+    path.write_bytes(b"of an older version")
+    assert len(open_cache(tmp_path / "c", "x", folder, items(names), DECODER).rows) == 30
+
+
+def test_arrays_are_plain_npy_files(tmp_path: Path, images: tuple[Path, list[str]]) -> None:
+    folder, names = images
+    made = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
+    assert np.array_equal(np.load(made.path / "image.npy"), made.arrays["image"])
 
 
 def test_sampled_check_covers_first_and_last_block(
@@ -148,19 +166,19 @@ def test_sampled_check_covers_first_and_last_block(
     monkeypatch.setattr(cache, "BLOCK", 512)
     folder, names = images
     path = open_cache(tmp_path / "c", "x", folder, items(names), DECODER).path
-    footer = read_footer(path, cache.cache_key(folder, items(names), DECODER))
-    blocks = len(footer["blocks"])
-    assert blocks == -(-footer["data_end"] // 512) > 10
-    for number in (0, blocks - 1):
-        data = bytearray(path.read_bytes())
+    sums = read_about(path, cache.cache_key(folder, items(names), DECODER))["blocks"]["image"]
+    file = path / "image.npy"
+    assert len(sums) == -(-file.stat().st_size // 512) > 10
+    for number in (0, len(sums) - 1):
+        data = bytearray(file.read_bytes())
         data[number * 512 + 20] ^= 1
-        path.write_bytes(data)
-        with pytest.raises(cache.Damaged, match=f"block {number} of {blocks}"):
-            check_blocks(path, footer, 3 * 512)
+        file.write_bytes(data)
+        with pytest.raises(cache.Damaged, match=f"block {number} of {len(sums)}"):
+            check_blocks(file, sums, 3 * 512)
         data[number * 512 + 20] ^= 1
-        path.write_bytes(data)
-    check_blocks(path, footer, 3 * 512)
-    check_blocks(path, footer, None)
+        file.write_bytes(data)
+    check_blocks(file, sums, 3 * 512)
+    check_blocks(file, sums, None)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -203,11 +221,9 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
         open_cache(tmp_path / "c", "x", tmp_path, items(["a.png"]), DECODER, on_error="skip")
 
 
-def test_absent_file_and_wrong_option_are_user_errors(tmp_path: Path) -> None:
+def test_absent_file_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.png: cannot be read"):
         open_cache(tmp_path / "c", "x", tmp_path, items(["a.png"]), DECODER)
-    with pytest.raises(UserError, match="on_error='ignore'"):
-        open_cache(tmp_path / "c", "x", tmp_path, items(["a.png"]), DECODER, on_error="ignore")
 
 
 def test_unwritable_folder_and_full_disk_are_user_errors(
@@ -237,12 +253,12 @@ def test_dead_workers_are_replaced_by_this_process(
 
 
 def test_arrays_of_several_types(tmp_path: Path) -> None:
-    files = []
+    files: list[Item] = []
     for number in range(3):
         noise(8, 8, seed=number).save(tmp_path / f"{number}.png")
         label = np.full((8, 8), 300 * number + 1, dtype=np.uint16)
         Image.fromarray(label).save(tmp_path / f"{number}_label.png")
-        files.append(Item((f"{number}.png", f"{number}_label.png")))
+        files.append((f"{number}.png", f"{number}_label.png"))
     made = open_cache(tmp_path / "c", "x", tmp_path, files, WithLabels(8))
     assert {name: (array.dtype.name, array.shape) for name, array in made.arrays.items()} == {
         "image": ("uint8", (3, 3, 8, 8)),
@@ -275,14 +291,14 @@ import logging, sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from pathlib import Path
 from datasets import build
-from datasets.cache import Item, open_cache
+from datasets.cache import open_cache
 from image_files import Logged
 build.WORTH_WORKERS, build.TRIAL_SECONDS, build.CHUNK = 0.0, 0.05, 4
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     folder = Path({folder!r})
-    items = [Item((path.name,)) for path in sorted(folder.iterdir())]
+    items = [(path.name,) for path in sorted(folder.iterdir())]
     made = open_cache(
         Path({cache!r}), "x", folder, items, Logged(8, log={log!r}, seconds={seconds}), workers={workers}
     )
@@ -373,7 +389,7 @@ def test_builds_killed_at_any_moment_end_in_the_cache_of_an_unbroken_one(
 ) -> None:
     folder, names = images
     decoder, dice = Logged(8, log=os.devnull, seconds=0.01), random.Random(3)
-    unbroken = open_cache(tmp_path / "unbroken", "x", folder, items(names), decoder, workers=1).path.read_bytes()
+    unbroken = content(open_cache(tmp_path / "unbroken", "x", folder, items(names), decoder, workers=1).path)
     (tmp_path / "c").mkdir()
     killed = 0
     for _ in range(12):
@@ -383,44 +399,57 @@ def test_builds_killed_at_any_moment_end_in_the_cache_of_an_unbroken_one(
         program.send(signal.SIGKILL)
         killed += program.wait() == -signal.SIGKILL
         for path in caches(tmp_path / "c"):  # whatever has the name of a cache is one
-            assert path.read_bytes() == unbroken
-            path.unlink()
+            assert content(path) == unbroken
+            shutil.rmtree(path)
     assert killed >= 6
     made = open_cache(tmp_path / "c", "x", folder, items(names), decoder, workers=1)
-    assert made.path.read_bytes() == unbroken
+    assert content(made.path) == unbroken
     assert list((tmp_path / "c").glob("*.partial")) == []
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"rows": 10**12},
-        {"rows": 3},
-        {"arrays": {"image": {"dtype": "O", "shape": [3, 8, 8], "offset": 4096}}},
-        {"arrays": {"image": {"dtype": "|u1", "shape": [3, 8, 8], "offset": 0}}},
+        {"key": "0" * 64},
         {"problems": [[10**9, "x"]]},
         {"problems": 5},
-        {"blocks": []},
-        {"blocks": "x"},
-        {"data_end": 4096},
+        {"blocks": {"image": []}},
+        {"blocks": {"image": "x"}},
+        {"blocks": {}},
+        {"blocks": 5},
     ],
 )
 def test_what_a_cache_says_of_itself_is_not_believed(
     tmp_path: Path, images: tuple[Path, list[str]], change: dict, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A footer whose own checksum fits, but that somebody else wrote."""
+    """A cache.json whose own checksum fits, but that somebody else wrote."""
     folder, names = images
     path = open_cache(tmp_path / "c", "x", folder, items(names), DECODER).path
-    intact = path.read_bytes()
-    _, length, _ = cache.TAIL.unpack(intact[-cache.TAIL.size :])
-    start = len(intact) - cache.TAIL.size - length
-    text = json.dumps({**json.loads(intact[start : start + length]), **change}).encode()
-    tail = cache.TAIL.pack(hashlib.sha256(text).digest(), len(text), cache.MAGIC)
-    path.write_bytes(intact[:start] + text + tail)
+    intact = content(path)
+    about = {**json.loads(intact["cache.json"]), **change}
+    del about["checksum"]
+    (path / "cache.json").write_text(json.dumps({**about, "checksum": cache._checksum(about)}))
     made = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
     assert np.array_equal(made.arrays["image"], plain_loop(folder, names))
     assert "damaged" in caplog.text
-    assert path.read_bytes() == intact
+    assert content(path) == intact
+
+
+@pytest.mark.parametrize("array", [np.zeros((30, 3, 8, 9), np.uint8), np.zeros((3, 3, 8, 8), np.uint8), np.zeros(1)])
+def test_arrays_of_another_shape_are_not_believed(
+    tmp_path: Path, images: tuple[Path, list[str]], array: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An array that somebody else wrote, with checksums that fit."""
+    folder, names = images
+    path = open_cache(tmp_path / "c", "x", folder, items(names), DECODER).path
+    np.save(path / "image.npy", array)
+    about = json.loads((path / "cache.json").read_text())
+    del about["checksum"]
+    about["blocks"] = {"image": cache._sync_and_sum(path / "image.npy")}
+    (path / "cache.json").write_text(json.dumps({**about, "checksum": cache._checksum(about)}))
+    made = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
+    assert np.array_equal(made.arrays["image"], plain_loop(folder, names))
+    assert "damaged" in caplog.text
 
 
 def test_progress_and_result_are_logged(

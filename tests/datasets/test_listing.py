@@ -45,15 +45,15 @@ def test_draw_ignores_suffix_and_leading_zeros() -> None:
 
 
 def test_splits_partition_and_test_does_not_depend_on_val() -> None:
-    without = draw_splits(PATHS, 50, 0)
+    without = draw_splits(PATHS, 50)
     assert "val" not in without
-    splits = draw_splits(PATHS, 50, 20)
+    splits = hold_out_val(without, 20)
     assert {split: len(paths) for split, paths in splits.items()} == {"train": 430, "test": 50, "val": 20}
     assert sorted(path for paths in splits.values() for path in paths) == sorted(PATHS)
     assert splits["test"] == without["test"]
     check_disjoint(splits, "here")
-    # Holding out afterwards takes the same images.
-    assert hold_out_val(without, 20) == splits
+    # The val images are those that follow in the order of the draw.
+    assert splits["val"] == sorted(draw_order(PATHS)[50:70])
 
 
 def test_a_natural_val_split_stays() -> None:

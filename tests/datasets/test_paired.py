@@ -13,8 +13,8 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from datasets.aligned import gather_crops
-from datasets.base import NoSplit
+from datasets import build_dataset
+from datasets.base import ImageDataset, NoSplit, gather_crops
 from datasets.paired import Edges2Shoes, Facades, PairDecoder, PairedImages
 from ffl.errors import UserError
 
@@ -30,10 +30,10 @@ def make_pairs(root: Path, counts: dict[str, int], size: tuple[int, int] = (20, 
 
 
 def open_pairs(
-    tmp_path: Path, split: Any = "train", kind: type[PairedImages] = Facades, **options: Any
-) -> PairedImages:
+    tmp_path: Path, split: str = "train", kind: type[PairedImages] = Facades, **options: Any
+) -> ImageDataset:
     options = {"image_size": 16, "load_size": 20, "direction": "AtoB", **options}
-    return kind(split, data_root=tmp_path, cache_dir=tmp_path / "cache", **options)
+    return build_dataset(kind.name, split, data_root=tmp_path, cache_dir=tmp_path / "cache", **options)
 
 
 def official_half(path: Path, half: str, size: int) -> np.ndarray:
@@ -112,8 +112,8 @@ def test_options_turn_augmentation_off(tmp_path: Path) -> None:
 
 def test_gather_crops_by_hand() -> None:
     maps = np.arange(2 * 3 * 4).reshape(2, 3, 4)
-    crops = gather_crops({"map": maps}, np.array([1, 0]), (2, 3), np.array([[1, 0], [0, 1]]), np.array([False, True]))
-    assert crops["map"].tolist() == [[[16, 17, 18], [20, 21, 22]], [[3, 2, 1], [7, 6, 5]]]
+    crops = gather_crops(maps, np.array([1, 0]), (2, 3), np.array([[1, 0], [0, 1]]))
+    assert crops.tolist() == [[[16, 17, 18], [20, 21, 22]], [[1, 2, 3], [5, 6, 7]]]
 
 
 def test_splits(tmp_path: Path) -> None:
@@ -152,10 +152,10 @@ def test_a_file_that_is_no_pair_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"direction": "up"}, "direction='up' must be AtoB or BtoA"),
+        ({"direction": "up"}, "dataset.direction=up: expected one of AtoB, BtoA"),
         ({"load_size": 12}, "load_size=12 must not be less than image_size=16"),
-        ({"image_size": 0}, "image_size=0 must be at least 1"),
-        ({"val_images": -1}, "val_images=-1 must not be negative"),
+        ({"image_size": 0}, "dataset.image_size=0: expected an integer at least 1"),
+        ({"val_images": -1}, "dataset.val_images=-1: expected an integer at least 0"),
     ],
 )
 def test_impossible_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -177,12 +177,12 @@ def test_missing_data_says_where_it_comes_from(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "direction"), [(Facades, "BtoA"), (Edges2Shoes, "AtoB")])
 def test_real_pairs(tmp_path: Path, kind: type[PairedImages], direction: str) -> None:
-    if not (REAL / kind.folder).is_dir():
+    if not (REAL / kind.name).is_dir():
         pytest.skip(f"no real pairs at {REAL}")
     config = yaml.safe_load((ROOT / "configs" / "dataset" / f"{kind.name}.yaml").read_text())
     assert config.pop("name") == kind.name
-    dataset = kind("test", data_root=REAL, cache_dir=tmp_path, **config)
-    assert dataset.direction == direction
+    assert kind.paper_direction == direction
+    dataset = build_dataset(kind.name, "test", data_root=REAL, cache_dir=tmp_path, **config)
     batch = dataset.batch(np.arange(8), None)
     assert batch["image"].shape == batch["source"].shape == (8, 3, 256, 256)
     # Photographs have fine texture everywhere, label maps and edge maps large flat areas.

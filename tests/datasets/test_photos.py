@@ -7,6 +7,7 @@ import skimage.data
 from PIL import Image
 from torchvision.transforms.functional import InterpolationMode, resize
 
+from datasets import build_dataset
 from datasets.base import SPLITS
 from datasets.photos import PHOTOGRAPHS, Photos
 from ffl.errors import UserError
@@ -106,7 +107,7 @@ def test_the_draw_never_changes(splits: dict[str, Photos]) -> None:
 def test_fingerprint_is_of_content_and_options(splits: dict[str, Photos]) -> None:
     again = Photos("val", **NOWHERE)
     assert again.fingerprint == splits["val"].fingerprint
-    assert np.array_equal(again._images, splits["val"]._images)
+    assert np.array_equal(again._arrays["image"], splits["val"]._arrays["image"])
     fewer = Photos("val", val_images=100, **NOWHERE)
     assert fewer.names == splits["val"].names[:100]
     others = [fewer, Photos("val", image_size=32, **NOWHERE), splits["test"], splits["val"]]
@@ -130,13 +131,13 @@ def test_largest_size() -> None:
     ("options", "message"),
     [
         ({"val_images": 100_000}, r"val_images=100000, but the photographs hold (\d+) crops.*val_images=\1 or less"),
-        ({"val_images": 0}, "val_images=0 must be at least 1"),
-        ({"image_size": 0}, "image_size=0 must be at least 1"),
+        ({"val_images": 0}, "dataset.val_images=0: expected an integer at least 1"),
+        ({"image_size": 0}, "dataset.image_size=0: expected an integer at least 1"),
     ],
 )
 def test_impossible_options_are_user_errors(options: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Photos("val", **options, **NOWHERE)
+        build_dataset("photos", "val", **options, **NOWHERE)
 
 
 def test_missing_photograph_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:

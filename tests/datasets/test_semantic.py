@@ -12,10 +12,10 @@ from image_files import encoded, noise
 from oracles import SHARED, Case
 from PIL import Image
 
-from datasets.base import NoSplit, item_uniforms
+from datasets import build_dataset
+from datasets.base import ImageDataset, NoSplit, item_uniforms
 from datasets.label_maps import LabelIds, SemanticDecoder
-from datasets.semantic import SemanticImages
-from datasets.semantic_sets import ADE20K, CelebAMaskHQ, Cityscapes
+from datasets.semantic import ADE20K, CelebAMaskHQ, Cityscapes, SemanticImages
 from ffl.errors import UserError
 from ffl.images import from_uint8
 
@@ -62,13 +62,16 @@ def make_celeba_mask(root: Path, count: int = 10) -> Path:
     return root
 
 
-def cityscapes(root: Path, split: Any = "train", **options: Any) -> Cityscapes:
-    return Cityscapes(split, data_root=root, cache_dir=root / "cache", **{"image_size": 16, **options})
+def opened(kind: type[SemanticImages], root: Path, split: str = "train", **options: Any) -> ImageDataset:
+    return build_dataset(kind.name, split, data_root=root, cache_dir=root / "cache", **{"image_size": 16, **options})
 
 
-def ade20k(root: Path, split: Any = "train", **options: Any) -> ADE20K:
-    options = {"image_size": 16, "load_size": 20, **options}
-    return ADE20K(split, data_root=root, cache_dir=root / "cache", **options)
+def cityscapes(root: Path, split: str = "train", **options: Any) -> ImageDataset:
+    return opened(Cityscapes, root, split, **options)
+
+
+def ade20k(root: Path, split: str = "train", **options: Any) -> ImageDataset:
+    return opened(ADE20K, root, split, **{"load_size": 20, **options})
 
 
 def check_image(case: Case, image: torch.Tensor) -> None:
@@ -110,6 +113,16 @@ def test_ade20k_equals_spade(tmp_path: Path) -> None:
     batch = dataset.batch(np.array([0]), seed)
     case.check("label", batch["label"].float())
     check_image(case, batch["image"][0])
+
+
+def test_cityscapes_photographs_may_be_jpeg(tmp_path: Path) -> None:
+    make_cityscapes(tmp_path)
+    for path in (tmp_path / "cityscapes/leftImg8bit").rglob("*.png"):
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    dataset = cityscapes(tmp_path)
+    assert dataset.names == [f"town_{number:06d}_000019" for number in range(3)]
+    assert dataset.batch(np.arange(3), None).keys() == {"index", "image", "label", "instance"}
 
 
 def test_labels_and_instances_are_resized_nearest(tmp_path: Path) -> None:
@@ -157,9 +170,7 @@ def test_cityscapes_mirrors_whole_frames(tmp_path: Path) -> None:
 
 def test_mirrored_faces_exchange_left_and_right(tmp_path: Path) -> None:
     make_celeba_mask(tmp_path)
-    dataset = CelebAMaskHQ(
-        "train", data_root=tmp_path, cache_dir=tmp_path / "cache", image_size=16, horizontal_flip=True
-    )
+    dataset = opened(CelebAMaskHQ, tmp_path, horizontal_flip=True)
     plain = dataset.batch(np.arange(len(dataset)), None)
     batch = dataset.batch(np.arange(len(dataset)), 1)
     table = torch.arange(19)
@@ -188,12 +199,11 @@ def test_splits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("labels_only", [False, True])
 def test_faces_split_alike_with_and_without_photographs(tmp_path: Path, labels_only: bool) -> None:
     make_celeba_mask(tmp_path, 30)
-    options: dict[str, Any] = {"data_root": tmp_path, "cache_dir": tmp_path / "cache", "image_size": 16}
-    test = CelebAMaskHQ("test", labels_only=labels_only, val_images=4, **options)
-    reference = CelebAMaskHQ("test", **options)
+    test = opened(CelebAMaskHQ, tmp_path, "test", labels_only=labels_only, val_images=4)
+    reference = opened(CelebAMaskHQ, tmp_path, "test")
     assert len(test) == 3
     assert test.names == reference.names
-    assert len(CelebAMaskHQ("train", labels_only=labels_only, val_images=4, **options)) == 23
+    assert len(opened(CelebAMaskHQ, tmp_path, labels_only=labels_only, val_images=4)) == 23
 
 
 @pytest.mark.parametrize("make", ["cityscapes", "ade20k", "celeba_mask_hq"])
@@ -204,12 +214,11 @@ def test_label_maps_alone(tmp_path: Path, make: str) -> None:
         "celeba_mask_hq": (make_celeba_mask, CelebAMaskHQ, "celeba_hq"),
     }[make]
     maker(tmp_path)  # type: ignore[operator]
-    options: dict[str, Any] = {"data_root": tmp_path, "cache_dir": tmp_path / "cache", "image_size": 16}
-    full = kind("test", **options).batch(np.array([0]), None)
+    full = opened(kind, tmp_path, "test").batch(np.array([0]), None)
     (tmp_path / photographs).rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="is missing"):
-        kind("test", **options)
-    dataset = kind("test", labels_only=True, **options)
+        opened(kind, tmp_path, "test")
+    dataset = opened(kind, tmp_path, "test", labels_only=True)
     batch = dataset.batch(np.array([0]), None)
     assert batch.keys() == full.keys() - {"image"}
     for name in batch:
@@ -339,10 +348,10 @@ def test_wide_instance_ids_survive() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"instances": "yes"}, "instances='yes' must be maps or labels or none"),
-        ({"missing_instances": "skip"}, "missing_instances='skip' must be fail or labels"),
-        ({"image_size": 0}, "image_size=0 must be at least 1"),
-        ({"val_images": -2}, "val_images=-2 must not be negative"),
+        ({"instances": "yes"}, "dataset.instances=yes: expected one of maps, labels, none"),
+        ({"missing_instances": "skip"}, "dataset.missing_instances=skip: expected one of fail, labels"),
+        ({"image_size": 0}, "dataset.image_size=0: expected an integer at least 1"),
+        ({"val_images": -2}, "dataset.val_images=-2: expected an integer at least 0"),
     ],
 )
 def test_impossible_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -360,7 +369,7 @@ def test_real_label_maps(tmp_path: Path, kind: type[SemanticImages]) -> None:
     config["image_size"] = 64  # hundreds of images
     if kind is Cityscapes:
         config["missing_instances"] = "labels"
-    dataset = kind("test", data_root=REAL, cache_dir=tmp_path, **config)
+    dataset = build_dataset(kind.name, "test", data_root=REAL, cache_dir=tmp_path, **config)
     batch = dataset.batch(np.arange(3), None)
     height, width = dataset.image_size
     assert batch["image"].shape == (3, 3, height, width)
@@ -369,32 +378,30 @@ def test_real_label_maps(tmp_path: Path, kind: type[SemanticImages]) -> None:
     assert len(batch["label"].unique()) > 5
 
 
+@pytest.mark.parametrize(
+    ("kind", "counts"),
+    [
+        (Cityscapes, {"train": 2000, "test": 400}),
+        (ADE20K, {"train": 1613, "test": 403}),
+        (CelebAMaskHQ, {"train": 900, "test": 100}),
+    ],
+)
+def test_real_counts(kind: type[SemanticImages], counts: dict[str, int]) -> None:
+    if not REAL.is_dir():
+        pytest.skip(f"no real label maps at {REAL}")
+    for labels_only in (False, True):
+        listing = kind.find_files(REAL, labels_only=labels_only)
+        assert {split: len(paths) for split, paths in listing.splits.items()} == counts
+
+
 def test_real_cityscapes_trains_with_instances(tmp_path: Path) -> None:
     if not (REAL / "cityscapes_true").is_dir():
         pytest.skip(f"no real label maps at {REAL}")
     (tmp_path / "cityscapes").symlink_to(REAL / "cityscapes_true")
-    options: dict[str, Any] = {"data_root": tmp_path, "cache_dir": tmp_path / "cache"}
-    dataset = Cityscapes("train", **options)
+    dataset = cityscapes(tmp_path, image_size=256)
     assert len(dataset) == 8
     assert (dataset.batch(np.arange(8), 0)["instance"].flatten(1).max(1).values > 1000).all()
     with pytest.raises(UserError, match="9 of 10 items of the test split have no instance map"):
-        Cityscapes("test", **options)
-    edges = Cityscapes("test", missing_instances="labels", **options).batch(np.arange(10), None)["instance"]
+        cityscapes(tmp_path, "test")
+    edges = cityscapes(tmp_path, "test", missing_instances="labels").batch(np.arange(10), None)["instance"]
     assert sum(int(instance.max()) > 1000 for instance in edges) == 1
-
-
-def test_photographs_of_cityscapes_are_png_or_jpeg(tmp_path: Path) -> None:
-    root = make_cityscapes(tmp_path)
-    before = Cityscapes.list_files(root)
-    paths = sorted((root / "cityscapes/leftImg8bit").rglob("*.png"))
-    for path in paths[::2]:
-        Image.open(path).save(path.with_suffix(".jpg"))
-        path.unlink()
-    after = Cityscapes.list_files(root)
-    stems = [
-        {split: [path.rpartition(".")[0] for path in found] for split, found in listing.splits.items()}
-        for listing in (before, after)
-    ]
-    assert stems[0] == stems[1]
-    dataset = Cityscapes("train", data_root=root, cache_dir=tmp_path / "cache", image_size=16)
-    assert dataset.batch(np.arange(len(dataset)), None)["instance"].shape[0] == len(dataset)
