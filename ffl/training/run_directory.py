@@ -3,18 +3,22 @@
 config.yaml       resolved configuration
 run.json          command, commit, seed, software, hardware
 log.jsonl         losses, gradient shares, speed
+status.json       how far the last checkpoint is, and whether that is the end
 metrics.jsonl     evaluation records
 samples/          image grids
 tensorboard/
 checkpoints/last.pt, previous.pt (the one before, should last.pt be damaged), best.pt
 """
 
+import dataclasses
 import fcntl
 import itertools
 import json
+import math
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,27 @@ from ffl.training.provenance import code_version, environment
 Config = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Status:
+    """How far a run has come, so that nobody opens its checkpoint or composes its config to learn it.
+
+    Attributes:
+        step: of the last checkpoint.
+        total: steps of the whole run.
+        finished: whether the last checkpoint is that of the last step.
+        images: training images that the run has seen, each as often as it was seen.
+        seconds: wall time of training, over all sessions of the run.
+        shards: parts of a batch, which are the processes times ``trainer.accumulate``.
+    """
+
+    step: int
+    total: int
+    finished: bool
+    images: int
+    seconds: float
+    shards: int
+
+
 class RunDirectory:
     """Paths and small files of one run.
 
@@ -39,6 +64,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.log = path / "log.jsonl"
+        self.status_file = path / "status.json"
         self.records = path / "metrics.jsonl"
         self.samples = path / "samples"
         self.tensorboard = path / "tensorboard"
@@ -133,6 +159,29 @@ class RunDirectory:
             return False
         return True
 
+    def write_status(self, status: Status) -> None:
+        """Say how far the checkpoint is that was just written."""
+        write_text(self.status_file, json.dumps(dataclasses.asdict(status)) + "\n")
+
+    def status(self) -> Status | None:
+        """How far the run is; None where that is not known.
+
+        That is so before the first checkpoint, where the checkpoints or the file are gone or damaged, and in runs of
+        older versions. The same command with ``resume=auto`` then finds out and writes it. A run that was killed
+        between writing a checkpoint and its status is one checkpoint further than it says.
+        """
+        if not (self.last.is_file() or self.previous.is_file()):
+            return None
+        try:
+            values = json.loads(self.status_file.read_text())
+            status = Status(**{field.name: values[field.name] for field in dataclasses.fields(Status)})
+        except (OSError, ValueError, RecursionError, TypeError, KeyError):
+            return None
+        counts = (status.step, status.total, status.images, status.shards)
+        fits = all(type(count) is int and count >= 0 for count in counts) and type(status.finished) is bool
+        fits = fits and type(status.seconds) in (int, float) and math.isfinite(status.seconds)
+        return status if fits else None
+
     def append_log(self, line: dict[str, Any]) -> None:
         """Add one line to the log."""
         with self.log.open("a") as file:
@@ -144,6 +193,15 @@ class RunDirectory:
             return []
         lines = map(_parse_line, self.log.read_text(errors="replace").splitlines())
         return [line for line in lines if line is not None]
+
+    def logged_seconds(self) -> float:
+        """Wall time of training by the log, over all sessions: the images of each interval by its speed."""
+        seconds, before = 0.0, 0
+        for line in self.log_lines():
+            if line["images_per_second"]:
+                seconds += (line["images"] - before) / line["images_per_second"]
+            before = line["images"]
+        return seconds
 
     def rewind_log(self, step: int) -> None:
         """Drop lines after ``step``: the resumed run writes them again."""

@@ -31,7 +31,7 @@ from ffl.training.model import Batch, Model, Phase
 from ffl.training.precision import Precision, allow_tf32, at_least_float32, replace_overflow
 from ffl.training.preemption import StopSignals
 from ffl.training.randomness import seed_step
-from ffl.training.run_directory import RunDirectory
+from ffl.training.run_directory import RunDirectory, Status
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +121,7 @@ class Trainer:
             compile_networks(model, self.device)
         self.total_steps = config.steps if config.steps is not None else config.epochs * loader.steps_per_epoch
         self.start = 0
+        self.seconds = 0.0  # that earlier sessions of the run took
         self.best_error: float | None = None
 
     def resume(self, run: RunDirectory) -> None:
@@ -132,14 +133,14 @@ class Trainer:
         Raises:
             UserError: if there are only damaged ones, or processes do not find the same one.
         """
-        paths = [run.last, run.previous]
+        paths, shards = [run.last, run.previous], self.loader.num_shards
         if any(path.is_file() for path in paths):
             path, state = load_newest(paths)
             load_model_state(self.model, state["model"], path)
             load_optimizers(self.optimizers, state["optimizers"], path)
             self.precision.load_state(state.get("scalers", {}))
             self.start, self.best_error = state["step"], state["best_error"]
-            shards = state.get("num_shards", self.loader.num_shards)
+            shards = state.get("num_shards", shards)
             if shards != self.loader.num_shards:
                 log.warning(
                     "%s was trained on %s shards and goes on with %s (processes times trainer.accumulate): "
@@ -152,6 +153,11 @@ class Trainer:
             raise UserError(f"{run.path}: process 0 sees another checkpoint; all machines must share output_root")
         if distributed.rank() == 0:
             run.rewind_log(self.start)
+            if self.start:
+                known = run.status()
+                self.seconds = known.seconds if known is not None else run.logged_seconds()
+                # A session that was killed between a checkpoint and its status left the two apart.
+                run.write_status(self._status(self.start, self.seconds, shards))
 
     def fit(self, run: RunDirectory) -> Outcome:
         """Run the remaining steps, writing everything into ``run``.
@@ -192,6 +198,9 @@ class Trainer:
                     self._show_samples(logger, done)
                 if distributed.rank() == 0 and (saves or asked):
                     self._save(run, logger, done, chooses=saves)
+                    run.write_status(
+                        self._status(done, self.seconds + time.perf_counter() - began, self.loader.num_shards)
+                    )
                 if asked:
                     distributed.wait()  # nobody leaves before the file is there
                     names = " and ".join(number.name for number in asked)
@@ -207,6 +216,16 @@ class Trainer:
             losses=logger.latest,
             gradient_share=logger.latest_shares,
             best_error=self.best_error,
+        )
+
+    def _status(self, step: int, seconds: float, shards: int) -> Status:
+        return Status(
+            step=step,
+            total=self.total_steps,
+            finished=step >= self.total_steps,
+            images=step * self.loader.batch_size,
+            seconds=seconds,
+            shards=shards,
         )
 
     def _to_device(self, batch: dict[str, Any]) -> Batch:

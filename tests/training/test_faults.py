@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from processes import Program, train_program, write_images
+from processes import Program, ranks, train_program, write_images
 from tiny_runs import state_hash
 
 import train
@@ -25,7 +25,7 @@ from ffl.training.loader import Loader
 from ffl.training.objective import Objective
 from ffl.training.preemption import Preempted, StopSignals
 from ffl.training.program import EXIT_PREEMPTED, compose
-from ffl.training.run_directory import RunDirectory
+from ffl.training.run_directory import RunDirectory, Status
 from ffl.training.trainer import Trainer
 from models.ae import VanillaAutoencoder
 
@@ -81,7 +81,11 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(
             assert program.wait() == 0, program.err
         steps.append(load_checkpoint(last)["step"])  # whole, whatever it was killed in
         assert steps[-1] >= steps[-2]
+        status = RunDirectory(tmp_path / "outputs/run").status()
+        assert status is None or steps[-1] - 2 <= status.step <= steps[-1]  # a kill may come between the two files
     assert kills >= 8
+    assert status is not None
+    assert (status.step, status.finished) == (STEPS, True)
     assert tensors_hash(last) == unbroken
     assert not list(last.parent.glob(".*"))
 
@@ -134,6 +138,59 @@ def _finished(tmp_path: Path, command: list[str]) -> RunDirectory:
     """A run of half the steps, in this process."""
     words = [*command, f"output_root={tmp_path}", f"trainer.steps={STEPS // 2}"]
     return train.train(compose("train", words), words)
+
+
+def test_a_run_killed_between_its_last_checkpoint_and_status_says_so_when_resumed(
+    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write = RunDirectory.write_status
+
+    def killed(run: RunDirectory, status: Status) -> None:
+        if status.finished:
+            raise KeyboardInterrupt
+        write(run, status)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunDirectory, "write_status", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _finished(tmp_path, command)
+    run = RunDirectory(tmp_path / "run")
+    before = run.status()
+    assert before is not None
+    assert (load_checkpoint(run.last)["step"], before.step, before.finished) == (STEPS // 2, STEPS // 2 - 2, False)
+    _finished(tmp_path, command)
+    assert "is finished already" in capsys.readouterr().out
+    after = run.status()
+    assert after == Status(STEPS // 2, STEPS // 2, True, STEPS // 2 * 8, before.seconds, shards=1)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_resumed_run_counts_the_time_of_all_its_sessions(tmp_path: Path, command: list[str], lost: bool) -> None:
+    """Also that of sessions whose status is lost, which the log still tells."""
+    run = _finished(tmp_path, command)
+    first = run.status()
+    assert first is not None
+    run.last.unlink()  # so that it goes on from the checkpoint before
+    run.rewind_log(STEPS // 2 - 2)
+    earlier = run.logged_seconds() if lost else first.seconds
+    if lost:
+        run.status_file.write_text("{")
+    _finished(tmp_path, command)
+    second = run.status()
+    assert second is not None
+    assert second.seconds > earlier > 0
+
+
+def test_processes_that_share_a_run_write_one_status(tmp_path: Path, command: list[str]) -> None:
+    words = [*command, "trainer.steps=2", "trainer.accumulate=2"]
+    programs = ranks(train_program, words, cwd=tmp_path)
+    assert [program.wait() for program in programs] == [0, 0], programs[0].err
+    status = RunDirectory(tmp_path / "outputs/run").status()
+    assert status is not None
+    assert status == Status(2, 2, True, 16, status.seconds, shards=4)
+    (alone,) = ranks(train_program, [*command, "trainer.steps=2"], cwd=tmp_path, world_size=1)
+    assert alone.wait() == 0, alone.err
+    assert RunDirectory(tmp_path / "outputs/run").status() == status  # of the checkpoint, not of who looked at it
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped"])

@@ -2,12 +2,13 @@
 
 import json
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ffl.errors import UserError
-from ffl.training.run_directory import RunDirectory, find_run, run_name
+from ffl.training.run_directory import RunDirectory, Status, find_run, run_name
 
 
 def _config(root: Path, **changes: object) -> dict:
@@ -109,3 +110,51 @@ def test_rewinding_the_log_drops_later_and_broken_lines(tmp_path: Path) -> None:
         file.write(b'{"step": 1, "losses": {"a": 1}\n[{}]\n{"step": "1"}\n"\xff"\n{"step": 4')
     run.rewind_log(20)
     assert [json.loads(line)["step"] for line in run.log.read_text().splitlines()] == [10, 20]
+
+
+STATUS = Status(step=6, total=10, finished=False, images=48, seconds=1.5, shards=2)
+
+
+def test_a_status_says_what_was_written_while_its_checkpoint_is_there(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, "run", _config(tmp_path))
+    assert run.status() is None
+    run.write_status(STATUS)
+    assert run.status() is None  # it says how far a checkpoint is that is gone
+    run.last.parent.mkdir()
+    run.last.touch()
+    assert RunDirectory.open(run.path).status() == STATUS
+    run.status_file.write_text(json.dumps({**json.loads(run.status_file.read_text()), "later": "version"}))
+    assert run.status() == STATUS
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[:-3],
+        lambda text: "[" * 5000,
+        lambda text: "[1]",
+        lambda text: text.replace("6", '"6"'),
+        lambda text: text.replace("6", "true"),
+        lambda text: text.replace("6", "-6"),
+        lambda text: text.replace("false", "0"),
+        lambda text: text.replace("1.5", "NaN"),
+        lambda text: text.replace("shards", "chards"),
+        lambda text: text.replace("1.5", "\udcff"),
+    ],
+)
+def test_a_damaged_status_is_none(tmp_path: Path, damage: Callable[[str], str]) -> None:
+    run = RunDirectory.create(tmp_path, "run", _config(tmp_path))
+    run.write_status(STATUS)
+    run.last.parent.mkdir()
+    run.last.touch()
+    run.status_file.write_bytes(damage(run.status_file.read_text()).encode(errors="surrogateescape"))
+    assert run.status() is None
+
+
+def test_seconds_of_an_older_run_are_those_of_its_log(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, "run", _config(tmp_path))
+    assert run.logged_seconds() == 0
+    for images, speed in ((40, 4.0), (60, 10.0), (80, None), (100, 5.0)):
+        run.append_log({"step": images, "images": images, "images_per_second": speed})
+    assert run.logged_seconds() == 10 + 2 + 4
