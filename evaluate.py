@@ -88,7 +88,7 @@ def evaluate(config: Config) -> list[Record]:
     device = choose_device(config["accelerator"])
     distributed.start(device)
     allow_tf32(False)
-    with distributed.lost_processes("Start the command again"):
+    with distributed.report_lost_processes("Start the command again"):
         measured = evaluate_folders if config["run"] is None else evaluate_run
         records, path = measured(config, device)
         if distributed.rank() == 0:

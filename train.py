@@ -127,31 +127,33 @@ def train(config: Config, overrides: list[str]) -> RunDirectory:
     check(config)
     trainer_config = TrainerConfig(**config["trainer"])
     distributed.start(choose_device(trainer_config.accelerator))
-    with distributed.lost_processes("The same command with resume=auto continues"):
+    with distributed.report_lost_processes("The same command with resume=auto continues"):
         return _train(config, overrides, trainer_config)
 
 
 def _train(config: Config, overrides: list[str], trainer_config: TrainerConfig) -> RunDirectory:
-    run = distributed.on_main(lambda: find_run(config, overrides, defaults(config)))
-    objective = Objective(**config["loss"])  # before the seed: whether a loss is on must not change the initial weights
-    folders: dict[str, Any] = {"data_root": Path(config["data_root"]), "cache_dir": Path(config["cache_dir"])}
-    dataset = build_dataset(split="train", **folders, **config["dataset"])
-    try:
-        validation = build_dataset(split="val", **folders, **config["dataset"])
-    except NoSplit:  # the paper's data sets have none: best.pt is then last.pt
-        validation = None
-    rank, world_size = distributed.rank(), distributed.world_size()
-    num_shards = world_size * trainer_config.accumulate
-    loader = Loader(
-        dataset, trainer_config.batch_size, config["seed"], num_shards, list(range(rank, num_shards, world_size))
-    )
-    objective.check_image_size(*dataset.image_size)
-    seed_weights(config["seed"])
-    model = build_model(**config["model"], image_size=dataset.image_size, objective=objective)
-    trainer = Trainer(model, loader, validation, trainer_config, config["seed"])
-    if run is None:
-        root, name = Path(config["output_root"]), run_name(config, overrides)
-        run = distributed.on_main(lambda: RunDirectory.create(root, name, config))
+    with distributed.share_errors():
+        run = distributed.on_main(lambda: find_run(config, overrides, defaults(config)))
+        # Before the seed: whether a loss is on must not change the initial weights.
+        objective = Objective(**config["loss"])
+        folders: dict[str, Any] = {"data_root": Path(config["data_root"]), "cache_dir": Path(config["cache_dir"])}
+        dataset = build_dataset(split="train", **folders, **config["dataset"])
+        try:
+            validation = build_dataset(split="val", **folders, **config["dataset"])
+        except NoSplit:  # the paper's data sets have none: best.pt is then last.pt
+            validation = None
+        rank, world_size = distributed.rank(), distributed.world_size()
+        num_shards = world_size * trainer_config.accumulate
+        loader = Loader(
+            dataset, trainer_config.batch_size, config["seed"], num_shards, list(range(rank, num_shards, world_size))
+        )
+        objective.check_image_size(*dataset.image_size)
+        seed_weights(config["seed"])
+        model = build_model(**config["model"], image_size=dataset.image_size, objective=objective)
+        trainer = Trainer(model, loader, validation, trainer_config, config["seed"])
+        if run is None:
+            root, name = Path(config["output_root"]), run_name(config, overrides)
+            run = distributed.on_main(lambda: RunDirectory.create(root, name, config))
     distributed.on_main(run.lock)
     try:
         trainer.resume(run)

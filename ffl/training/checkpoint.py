@@ -43,20 +43,18 @@ def save_checkpoint(path: Path, state: dict[str, Any], previous: Path | None = N
                 raise error.__context__ from None
             raise
         if previous is not None and path.is_file():
+            # Nothing changes before all of the new file is on the disk.
             file.flush()
-            os.fsync(file.fileno())  # nothing changes before all of the new file is on the disk
-            _keep(path, previous)
-
-
-def _keep(path: Path, previous: Path) -> None:
-    """Give a file a second name; a file system without such names moves it, and for a moment there is only that."""
-    link = previous.with_name(f".{previous.name}.new")
-    link.unlink(missing_ok=True)
-    try:
-        os.link(path, link)
-        os.replace(link, previous)
-    except OSError:
-        os.replace(path, previous)
+            os.fsync(file.fileno())
+            # A hard link gives the old file its second name while the first one still stands. A file system without
+            # links moves it, and for a moment there is only the previous checkpoint.
+            link = previous.with_name(f".{previous.name}.new")
+            link.unlink(missing_ok=True)
+            try:
+                os.link(path, link)
+                os.replace(link, previous)
+            except OSError:
+                os.replace(path, previous)
 
 
 def load_newest(paths: Sequence[Path], whole: bool = True) -> tuple[Path, dict[str, Any]]:
@@ -90,8 +88,8 @@ def load_checkpoint(path: Path, whole: bool = True) -> dict[str, Any]:
 
     Args:
         path: of the file.
-        whole: whether training is to resume from it. A state may name under ``networks`` the networks whose weights
-            it holds, all others being absent, as an imported one does: enough to generate images, not to resume.
+        whole: whether training is to resume from it. An imported checkpoint names under ``networks`` the networks
+            whose weights it holds, which is enough to generate images but not to resume.
     Raises:
         UserError: if the file is absent, damaged, holds more than tensors and plain values, has another format, or is
             not whole where it has to be.
@@ -104,6 +102,8 @@ class _DamagedError(Exception):
 
 
 def _load(path: Path, whole: bool) -> dict[str, Any]:
+    """The state in one file, for ``load_newest``, which takes another file on a _DamagedError."""
+    # Compare all checksums before anything is read.
     try:
         with zipfile.ZipFile(path) as archive:
             altered = archive.testzip()
@@ -116,17 +116,6 @@ def _load(path: Path, whole: bool) -> dict[str, Any]:
         raise _DamagedError(f"{path}: not a checkpoint, it is cut short or altered") from None
     if altered is not None:
         raise _DamagedError(f"{path}: damaged, the checksum of {altered} does not fit")
-    checked = _check_state(path, state, whole)
-    if whole and "networks" in checked:
-        raise UserError(
-            f"{path}: an imported checkpoint, which holds the {' and '.join(checked['networks'])} alone: evaluate.py "
-            "takes it, but training cannot resume from it; leave resume out to start a new run"
-        )
-    return checked
-
-
-def _check_state(path: Path, state: Any, whole: bool) -> dict[str, Any]:
-    """The state. Raise _DamagedError unless a file holds what this program writes, as far as its types tell."""
     if not isinstance(state, dict) or "format" not in state:
         raise _DamagedError(f"{path}: not a checkpoint of this program")
     if state["format"] != FORMAT:
@@ -134,24 +123,31 @@ def _check_state(path: Path, state: Any, whole: bool) -> dict[str, Any]:
             f"{path}: has format {state['format']}, and this version reads {FORMAT}: take the version that wrote it, "
             "or train anew without resume"
         )
-    step, weights = state.get("step"), state.get("model")
-    networks, optimizers = state.get("networks", []), state.get("optimizers")
+
+    # Compare the types with those that this program writes, so that nothing below meets another kind of value.
+    step, weights, imported = state.get("step"), state.get("model"), "networks" in state
+    networks = state.get("networks", [])
     fits = (
         isinstance(weights, dict)
         and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items())
         and isinstance(networks, list)
         and all(isinstance(name, str) for name in networks)
-        and ((type(step) is int and step >= 0) or (step is None and "networks" in state))
+        and ((type(step) is int and step >= 0) or (step is None and imported))
     )
-    if fits and whole and "networks" not in state:
-        scalers, num_shards = state.get("scalers", {}), state.get("num_shards", 1)  # absent before there were any
+    if fits and whole and not imported:
+        scalers, num_shards = state.get("scalers", {}), state.get("num_shards", 1)  # older versions had neither
         fits = (
-            all(isinstance(part, dict) for part in (optimizers, scalers))
+            all(isinstance(part, dict) for part in (state.get("optimizers"), scalers))
             and isinstance(state.get("best_error"), float | None)
             and type(num_shards) is int
         )
     if not fits:
         raise _DamagedError(f"{path}: a checkpoint with parts missing or of another kind")
+    if whole and imported:
+        raise UserError(
+            f"{path}: an imported checkpoint, which holds the {' and '.join(networks)} alone: evaluate.py "
+            "takes it, but training cannot resume from it; leave resume out to start a new run"
+        )
     return state
 
 
@@ -161,7 +157,7 @@ def load_optimizers(
     """Load the state of optimisers.
 
     Raises:
-        UserError: if they are others.
+        UserError: if the state is that of other optimisers.
     """
     try:
         for name, optimizer in optimizers.items():

@@ -1,4 +1,4 @@
-"""``trainer.compile``: networks run as code that torch generates for them."""
+"""Networks as code that torch generates for them, which is what ``trainer.compile`` switches on."""
 
 import torch
 
@@ -15,15 +15,8 @@ def compile_networks(model: Model, device: torch.device) -> None:
     Raises:
         UserError: if torch cannot generate code here.
     """
-    _try_compiler(device)
-    for name, network in model.named_children():
-        if name != "objective":
-            network.compile()
 
-
-def _try_compiler(device: torch.device) -> None:
-    """Compile a small function: a missing compiler is found before anything is written."""
-
+    # Compile a small function first, so that a missing compiler is found before anything is written.
     @torch.compile
     def increment(x: torch.Tensor) -> torch.Tensor:
         return x * 2 + 1
@@ -36,3 +29,6 @@ def _try_compiler(device: torch.device) -> None:
             f"trainer.compile=true: torch cannot compile for this {device.type} ({reason}); install a C++ compiler, "
             "or set trainer.compile=false"
         ) from None
+    for name, network in model.named_children():
+        if name != "objective":
+            network.compile()

@@ -1,15 +1,16 @@
-"""Several processes as one run: started by torchrun or by Slurm's srun, each with its share of every batch.
+"""Several processes as one run: started by torchrun or by Slurm's srun, each with its part of every batch.
 
 Gradients are averaged after each phase's backward passes, without a wrapper around the model, so that every phase works
-alike, double backward included. Elsewhere there is one process, and everything here does nothing.
+alike, double backward included. In a single process every function here returns at once.
+
+Process 0 alone prints and writes. An error is printed by the process that raises it, unless it is a ``SharedError``,
+which all processes raise and process 0 prints.
 """
 
 import contextlib
-import hashlib
 import itertools
 import os
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -24,13 +25,16 @@ from ffl.errors import UserError
 
 T = TypeVar("T")
 
-JOINING = timedelta(minutes=5)  # how long to wait for processes that do not start
-WAITING = timedelta(hours=2)  # and for one that works alone, on a validation or the statistics of real images
+JOIN_TIMEOUT = timedelta(minutes=5)  # for processes that do not start
+WORK_TIMEOUT = timedelta(hours=2)  # for one that works alone, on a validation or on the statistics of real images
 FIRST_PORT, NUM_PORTS = 20_000, 10_000  # where the processes of a Slurm job meet, by its number
 
 _base_store: dist.Store | None = None
-_run_store: dist.Store | None = None
 _runs = itertools.count()
+
+
+class SharedError(UserError):
+    """An error that every process of the run raises with the same message, so that process 0 alone prints it."""
 
 
 def start(device: torch.device) -> None:
@@ -39,20 +43,20 @@ def start(device: torch.device) -> None:
     Raises:
         UserError: if they do not come.
     """
-    global _base_store, _run_store
+    global _base_store
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if _announced("WORLD_SIZE", 1) == 1 or dist.is_initialized():
+    rank, world_size = env_rank(), _environment_number("WORLD_SIZE", 1)
+    if world_size == 1 or dist.is_initialized():
         return
-    rank, world_size = _announced("RANK", 0), _announced("WORLD_SIZE", 1)
     try:
+        # All jobs of a sweep meet in the store of the first one, since its port is taken; a prefix keeps them apart.
         if _base_store is None:
-            _base_store = next(rendezvous("env://", rank, world_size, timeout=JOINING))[0]
-        # The jobs of a sweep meet in the same store, one after the other.
-        _run_store = dist.PrefixStore(f"run{next(_runs)}", _base_store)
+            _base_store = next(rendezvous("env://", rank, world_size, timeout=JOIN_TIMEOUT))[0]
+        store = dist.PrefixStore(f"run{next(_runs)}", _base_store)
         # Small decisions travel between CPUs, so that they wait for no GPU.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=WAITING, store=_run_store, rank=rank, world_size=world_size)
+        dist.init_process_group(backend, timeout=WORK_TIMEOUT, store=store, rank=rank, world_size=world_size)
     except (RuntimeError, ValueError) as error:  # torch's DistError is a RuntimeError
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         reason = str(error).split("\n")[0][:200]
@@ -78,28 +82,28 @@ def world_size() -> int:
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
-    """Those of some items that are this process's: every so manyth, none missing and none twice over all processes."""
+    """The items that this process works on. Dealt out in turn, each item goes to exactly one process."""
     return items[rank() :: world_size()]
 
 
-def announced_rank() -> int:
-    """Number of this process among those that were started together, joined or not."""
-    return _announced("RANK", 0)
+def env_rank() -> int:
+    """Number of this process by its environment, which is known before the processes join."""
+    return _environment_number("RANK", 0)
 
 
 def local_rank() -> int:
     """Number of this process on its machine: which GPU is its own."""
-    return _announced("LOCAL_RANK", 0)
+    return _environment_number("LOCAL_RANK", 0)
 
 
-def _announced(variable: str, default: int) -> int:
-    """What torchrun, or else srun, says of this process in the environment."""
+def _environment_number(variable: str, default: int) -> int:
+    """A variable that torchrun sets, or its equivalent of srun."""
     _translate_slurm(os.environ)
     return int(os.environ.get(variable, default))
 
 
 def _translate_slurm(variables: "os._Environ[str] | dict[str, str]") -> None:
-    """Name what srun says of a task the way torchrun does.
+    """Set torchrun's variables from srun's.
 
     Only inside a job step: a batch script, or a shell of ``salloc``, is one process whatever its job holds. Tasks meet
     on the step's first machine, unless MASTER_ADDR and MASTER_PORT name another place.
@@ -117,27 +121,66 @@ def _translate_slurm(variables: "os._Environ[str] | dict[str, str]") -> None:
 
 
 def on_main(function: Callable[[], T]) -> T:
-    """Call ``function`` in process 0 alone and give its result to all, or its UserError."""
-    if world_size() == 1:
-        return function()
-    outcome: list[Any] = [None, None]
-    if rank() == 0:
-        try:
-            outcome[0] = function()
-        except UserError as error:
-            outcome[1] = str(error)
-    dist.broadcast_object_list(outcome, src=0)
-    if outcome[1] is not None:
-        raise UserError(outcome[1])
-    return outcome[0]
+    """Call ``function`` in process 0 alone and return its result in all.
+
+    Raises:
+        SharedError: in all processes, if it raises a UserError.
+    """
+    result: list[Any] = [None]
+    with share_errors():
+        if rank() == 0:
+            result[0] = function()
+    if world_size() > 1:
+        dist.broadcast_object_list(result, src=0)
+    return result[0]
 
 
-def wait() -> None:
+@contextlib.contextmanager
+def share_errors() -> Iterator[None]:
+    """Let a UserError of any process inside the block end all of them; all processes must enter it together.
+
+    Raises:
+        SharedError: in all processes, with the message of the first that has one.
+    """
+    own = None
+    try:
+        yield
+    except UserError as error:
+        if world_size() == 1:
+            raise
+        own = str(error)
+    if world_size() > 1:
+        messages: list[str | None] = [None] * world_size()
+        dist.all_gather_object(messages, own)
+        for message in messages:
+            if message is not None:
+                raise SharedError(message)
+
+
+@contextlib.contextmanager
+def report_lost_processes(advice: str) -> Iterator[None]:
+    """Turn the failure to reach another process into one line that ends with ``advice``.
+
+    Raises:
+        UserError: if another process ended, or its machine or the network did.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if world_size() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        raise UserError(
+            f"a process of this run ended, and the other {world_size() - 1} end with it; "
+            f"if it left a message, that stands in this output. {advice}"
+        ) from None
+
+
+def barrier() -> None:
     """Wait until all processes are here: their programs, not their GPUs."""
-    any_of([False])
+    all_reduce_any([False])
 
 
-def any_of(flags: list[bool]) -> list[bool]:
+def all_reduce_any(flags: list[bool]) -> list[bool]:
     """Whether each flag is true in any process; all must ask."""
     if world_size() == 1:
         return flags
@@ -146,8 +189,8 @@ def any_of(flags: list[bool]) -> list[bool]:
     return values.bool().tolist()
 
 
-def average(tensor: Tensor) -> Tensor:
-    """Mean of a tensor over all processes, in place."""
+def all_reduce_mean(tensor: Tensor) -> Tensor:
+    """Replace a tensor by its mean over all processes."""
     if world_size() > 1:
         dist.all_reduce(tensor)
         tensor /= world_size()
@@ -159,68 +202,27 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if world_size() == 1:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    _in_one_message(gradients, average)
+    _send_flattened(gradients, all_reduce_mean)
 
 
-def share_buffers(module: nn.Module) -> None:
-    """Give every process the buffers of process 0: running statistics and the like are those of its shares."""
+def broadcast_buffers(module: nn.Module) -> None:
+    """Give every process the buffers of process 0, since each has running statistics of its own shards."""
     if world_size() == 1:
         return
     buffers = list(module.buffers())
     for dtype in sorted({buffer.dtype for buffer in buffers}, key=str):
-        _in_one_message([buffer for buffer in buffers if buffer.dtype == dtype], lambda flat: dist.broadcast(flat, 0))
+        same = [buffer for buffer in buffers if buffer.dtype == dtype]
+        _send_flattened(same, lambda flat: dist.broadcast(flat, 0))
 
 
-def _in_one_message(tensors: list[Tensor], send: Callable[[Tensor], Any]) -> None:
-    """Let ``send`` change the tensors, of one type, in place and all at once."""
+def _send_flattened(tensors: list[Tensor], send: Callable[[Tensor], Any]) -> None:
+    """Let ``send`` change tensors of one type in place as a single flat tensor: one message costs less than many."""
     if not tensors:
         return
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     send(flat)
     for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(part.view_as(tensor))
-
-
-@contextlib.contextmanager
-def lost_processes(advice: str) -> Iterator[None]:
-    """Turn the failure to reach another process into one line that ends with ``advice``.
-
-    Raises:
-        UserError: if another process ended, or its machine or the network did.
-    """
-    global _run_store
-    try:
-        yield
-    except RuntimeError as error:
-        if world_size() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
-            raise
-        if not _agent_keeps_store():
-            _run_store = None  # it may have been that process that kept it
-        raise UserError(
-            f"a process of this run ended, and the other {world_size() - 1} end with it; "
-            f"if it left a message, that stands in this output. {advice}"
-        ) from None
-
-
-def first_to_say(text: str) -> bool:
-    """Whether no other process of the run has said this yet: what all would say alike is said once."""
-    if _run_store is None:
-        return True
-    key = f"said/{hashlib.sha256(text.encode()).hexdigest()}"
-    try:
-        first = _run_store.add(key, 1) == 1
-        if not _agent_keeps_store() and _announced("RANK", 0) == 0:  # the store ends with this process: others may ask
-            patience = time.monotonic() + 2
-            while _run_store.add(key, 0) < _announced("WORLD_SIZE", 1) and time.monotonic() < patience:
-                time.sleep(0.01)
-        return first
-    except RuntimeError:
-        return True
-
-
-def _agent_keeps_store() -> bool:
-    """Whether torchrun keeps the store, which then outlives every process of the run; process 0 does otherwise."""
-    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
@@ -234,23 +236,20 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         """(N, C, H, W) of this process to the same shape."""
         if not self.training or world_size() == 1:
             return super().forward(x)
+        # Statistics are those of all processes. The all-reduce passes gradients on, since each image moves them.
         full = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         mean = differentiable.all_reduce(full.mean((0, 2, 3))) / world_size()
         centred = full - mean.view(1, -1, 1, 1)
         variance = differentiable.all_reduce(centred.square().mean((0, 2, 3))) / world_size()
-        self._track(mean.detach(), variance.detach(), world_size() * x.numel() // x.shape[1])
+        # Running statistics move as those of BatchNorm2d do, the variance by its unbiased estimate.
+        if self.running_mean is not None and self.running_var is not None:
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked += 1
+            momentum = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+            count = world_size() * x.numel() // x.shape[1]
+            self.running_mean.lerp_(mean.detach(), momentum)
+            self.running_var.lerp_(variance.detach() * count / max(count - 1, 1), momentum)
         normalised = centred * torch.rsqrt(variance + self.eps).view(1, -1, 1, 1)
         if self.affine:
             normalised = normalised * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
         return normalised.to(x.dtype)
-
-    @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Move the running statistics, the variance by its unbiased estimate as ``BatchNorm2d`` does."""
-        if self.running_mean is None or self.running_var is None:
-            return
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked += 1
-        momentum = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, momentum)
-        self.running_var.lerp_(variance * count / max(count - 1, 1), momentum)

@@ -14,8 +14,8 @@ from ffl.errors import UserError
 from ffl.training.randomness import augmentation_seed, epoch_order
 
 
-class Images(Protocol):
-    """What training needs of a data set."""
+class IndexedImages(Protocol):
+    """What training needs of a data set: its images by index."""
 
     def __len__(self) -> int: ...
 
@@ -41,21 +41,21 @@ class Loader:
     """Training batches of one data set, whole or in shards.
 
     Every epoch visits the images in a new order and drops the incomplete last batch, so that all steps are alike.
-    A step's batch is dealt into shards of equal size; a process takes those that are its own, and what a shard holds
-    does not depend on the number of processes.
+    A step's batch is dealt into shards of equal size. What a shard holds does not depend on the number of processes,
+    each of which takes some of the shards.
 
     Args:
         dataset: where items come from.
         batch_size: images of a step, over all shards.
         seed: of the run.
         num_shards: parts of a batch.
-        shards: those that this loader gives; None for all.
+        shards: numbers of those that this process takes; None for all.
     Raises:
         UserError: if the data set has fewer images than one batch, or a batch is no multiple of the shards.
     """
 
     def __init__(
-        self, dataset: Images, batch_size: int, seed: int, num_shards: int = 1, shards: list[int] | None = None
+        self, dataset: IndexedImages, batch_size: int, seed: int, num_shards: int = 1, shards: list[int] | None = None
     ) -> None:
         if batch_size % num_shards:
             raise UserError(
@@ -79,6 +79,7 @@ class Loader:
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[int, dict[int, dict[str, Any]]]]:
         """(step, shards) for each step in [start, stop); errors of the background thread are raised here."""
+        # One step ahead hides the gathering; more would only hold memory.
         with ThreadPoolExecutor(1, thread_name_prefix="loader") as executor:
             ahead = executor.submit(self.batch, start) if start < stop else None
             for step in range(start, stop):

@@ -1,5 +1,6 @@
 """What a person sees of a run: one progress bar, TensorBoard, a JSON line per interval, sample grids."""
 
+import math
 import time
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 from tqdm import tqdm
 
-from ffl.errors import UserError
 from ffl.files import atomic_write
 from ffl.images import to_uint8
 from ffl.spectrum import log_spectrum
@@ -51,7 +51,7 @@ class Logger:
         self.clock = time.perf_counter()
 
     def step(self, step: int, terms: dict[str, Tensor]) -> None:
-        """Note the losses of one finished step, named ``phase/term``; steps count from 1."""
+        """Keep the losses of one finished step, named ``phase/term``, until the next report; steps count from 1."""
         self.pending.append((step, list(terms), torch.stack([term.detach().float() for term in terms.values()])))
         self.bar.update()
 
@@ -65,10 +65,15 @@ class Logger:
             return
         sums: dict[str, list[float]] = {}
         for step, names, values in self.pending:
-            distributed.average(values)
+            distributed.all_reduce_mean(values)
             for name, value in zip(names, values.tolist(), strict=True):
-                if value != value or value in (float("inf"), float("-inf")):
-                    self._stop_at(step, name, value)
+                if not math.isfinite(value):
+                    there = self.run.last.is_file()
+                    saved = f"the last checkpoint before it is {self.run.last}" if there else "no checkpoint yet"
+                    raise distributed.SharedError(  # the mean over processes is the same in all of them
+                        f"loss {name} became {value} at step {step}; {saved}. Lower the learning rate or the weight of "
+                        "that term"
+                    )
                 sums.setdefault(name, []).append(value)
         self.latest = {name: sum(values) / len(values) for name, values in sums.items()}
         self.latest_shares = shares or self.latest_shares
@@ -94,14 +99,8 @@ class Logger:
             }
         )
 
-    def _stop_at(self, step: int, name: str, value: float) -> None:
-        saved = f"the last checkpoint before it is {self.run.last}" if self.run.last.is_file() else "no checkpoint yet"
-        raise UserError(
-            f"loss {name} became {value} at step {step}; {saved}. Lower the learning rate or the weight of that term"
-        )
-
-    def images(self, step: int, batch: Batch, fake: Tensor) -> None:
-        """Save a grid with a row each for what images were made from, the real ones and the generated ones.
+    def samples(self, step: int, batch: Batch, fake: Tensor) -> None:
+        """Save a grid of images with their spectra: a row of inputs, one of real and one of generated images.
 
         Args:
             step: for the file name.
@@ -121,8 +120,8 @@ class Logger:
         spectra = (spectra - spectra.min()) / (spectra.max() - spectra.min()).clamp_min(1e-12)
         self.board.add_image("log_spectra", make_grid(spectra, nrow=len(rows), padding=2, pad_value=1), step)
 
-    def error(self, step: int, value: float) -> None:
-        """Note the validation error."""
+    def validation_error(self, step: int, value: float) -> None:
+        """Draw the validation error as a curve."""
         assert self.board is not None
         self.board.add_scalar("validation_error", value, step)
 

@@ -1,4 +1,4 @@
-"""In what numbers a step is computed: float32, or mixed with bfloat16 or float16 (``trainer.precision``).
+"""Numbers that a step is computed in: float32, or mixed with bfloat16 or float16 (``trainer.precision``).
 
 Mixed precision is torch's autocast around the networks: weights, optimiser state and losses stay float32. Gradients
 that pass through float16 would underflow, so the loss is multiplied before the backward pass and the gradients are

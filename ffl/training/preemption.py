@@ -19,14 +19,14 @@ class Preempted(Exception):
 
 
 class StopSignals:
-    """Notes signals while it is entered, and hands them on when the loop has saved."""
+    """Notes signals inside its block, and forwards them to former handlers when the loop has saved."""
 
     def __init__(self) -> None:
         self.former: dict[signal.Signals, Any] = {}
         self.noted: set[signal.Signals] = set()
 
     def __enter__(self) -> "StopSignals":
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python sets no handlers
+        if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
             for number in SIGNALS:
                 handler = signal.getsignal(number)
                 if callable(handler) or (handler == signal.SIG_DFL and number != signal.SIGUSR2):
@@ -46,18 +46,18 @@ class StopSignals:
 
     def asked(self) -> list[signal.Signals]:
         """The signals that any process of the run was sent since the last time; all processes must ask together."""
-        flags = distributed.any_of([number in self.noted for number in SIGNALS])
+        flags = distributed.all_reduce_any([number in self.noted for number in SIGNALS])
         numbers = [number for number, flag in zip(SIGNALS, flags, strict=True) if flag]
         self.noted.difference_update(numbers)
         return numbers
 
-    def hand_on(self, numbers: list[signal.Signals], message: str) -> None:
-        """Give signals to who handled them before, such as a launcher that puts the job back in line.
+    def forward(self, numbers: list[signal.Signals], message: str) -> None:
+        """Call the handlers that signals had before, such as that of a launcher that puts the job back in line.
 
-        Returns where that handler does, which then wants the run to go on.
+        A handler that returns wants the run to go on, and so does this method.
 
         Raises:
-            Preempted: with ``message``, where nobody handled one of them.
+            Preempted: with ``message``, if a signal had no handler.
         """
         handlers = [self.former.get(number) for number in numbers]
         for number, handler in zip(numbers, handlers, strict=True):

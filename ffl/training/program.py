@@ -141,7 +141,7 @@ def run_program(program: str, task: Callable[[Config, list[str]], None], check: 
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda item: "=" in item and not item.startswith("-"))
     arguments = sys.argv[1:]
     informs_only = any(re.match(r"-(h|-help|c|-cfg|-info|-hydra-help|-version)", argument) for argument in arguments)
-    with user_errors(speaks=distributed.announced_rank() == 0):  # all processes have the same command line
+    with user_errors(speaks=distributed.env_rank() == 0):  # all processes have the same command line
         for argument in arguments:
             if argument.startswith("-") and argument.partition("=")[0] not in FLAGS:
                 raise UserError(f"unknown flag {argument}: settings are key=value; flags are -m, --cfg job and --help")
@@ -217,20 +217,20 @@ def run_script(
 def user_errors(speaks: bool = True) -> Iterator[None]:
     """Around a program: what a user can put right ends it with one line and status 2.
 
-    Status 75 is a run that a signal stopped and that has saved itself, 130 is Ctrl-C. Of several processes that say the
-    same, one says it.
+    Status 75 is a run that a signal stopped and that has saved itself, 130 is Ctrl-C. What all processes of a run know
+    is printed by process 0, what only one of them knows by that one.
 
     Args:
         speaks: whether this process prints the line at all.
     """
     warnings = logging.StreamHandler()
-    warnings.setLevel(logging.WARNING if distributed.announced_rank() == 0 else logging.ERROR)
+    warnings.setLevel(logging.WARNING if distributed.env_rank() == 0 else logging.ERROR)
     logging.basicConfig(handlers=[warnings], format="warning: %(message)s")
     try:
         yield
     except UserError as error:
         text = " ".join(str(error).split())  # names that users give may hold line breaks
-        if speaks and distributed.first_to_say(text):
+        if speaks and (distributed.env_rank() == 0 or not isinstance(error, distributed.SharedError)):
             print(f"error: {text}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except OSError as error:
@@ -240,7 +240,7 @@ def user_errors(speaks: bool = True) -> Iterator[None]:
         print(f"error: {' '.join(reason.split())}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except Preempted as stop:
-        if distributed.first_to_say(str(stop)):
+        if distributed.env_rank() == 0:
             print(stop, file=sys.stderr)
         sys.exit(EXIT_PREEMPTED)
     except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 config.yaml       resolved configuration
 run.json          command, commit, seed, software, hardware
 log.jsonl         losses, gradient shares, speed
-status.json       how far the last checkpoint is, and whether that is the end
+status.json       step of the last checkpoint, and whether it is the end
 metrics.jsonl     evaluation records
 samples/          image grids
 tensorboard/
@@ -87,22 +87,18 @@ class RunDirectory:
             "environment": environment(),
         }
         with failed_writes(root, "make room, or set output_root=DIR"):
-            run = cls(cls._new_path(root, name))
-            write_text(run.path / "config.yaml", yaml.dump(config, Dumper=_PlainDumper, sort_keys=False))
-            write_text(run.path / "run.json", json.dumps(about, indent=2) + "\n")
-        return run
-
-    @staticmethod
-    def _new_path(root: Path, name: str) -> Path:
-        root.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count(1):
-            path = root / (name if number == 1 else f"{name}-{number}")
-            try:
-                path.mkdir()  # the file system decides between two processes that want the same name
-                return path
-            except FileExistsError:
-                continue
-        raise AssertionError
+            # Let the file system decide between two processes that want the same name.
+            root.mkdir(parents=True, exist_ok=True)
+            for number in itertools.count(1):
+                path = root / (name if number == 1 else f"{name}-{number}")
+                try:
+                    path.mkdir()
+                    break
+                except FileExistsError:
+                    continue
+            write_text(path / "config.yaml", yaml.dump(config, Dumper=_PlainDumper, sort_keys=False))
+            write_text(path / "run.json", json.dumps(about, indent=2) + "\n")
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
@@ -128,7 +124,7 @@ class RunDirectory:
         return config
 
     def lock(self) -> None:
-        """Keep others from training into this directory until ``unlock``, or until this process ends, however it ends.
+        """Keep others from training into this directory until ``unlock``, or until this process ends in whatever way.
 
         Raises:
             UserError: if one already does.
@@ -141,7 +137,8 @@ class RunDirectory:
             raise UserError(
                 f"{self.path}: another process is training into it; wait for it or leave resume out"
             ) from None
-        for left_over in self.last.parent.glob(".*.pt.*"):  # of a process that was killed while it wrote
+        # Nobody else writes now, so that half-written files are those of processes that were killed.
+        for left_over in self.last.parent.glob(".*.pt.*"):
             left_over.unlink(missing_ok=True)
 
     def unlock(self) -> None:
@@ -188,11 +185,18 @@ class RunDirectory:
             file.write(json.dumps(line) + "\n")
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """The lines of the log, without one that was cut off or is none."""
+        """The lines of the log, without those that are cut off or damaged."""
         if not self.log.is_file():
             return []
-        lines = map(_parse_line, self.log.read_text(errors="replace").splitlines())
-        return [line for line in lines if line is not None]
+        lines = []
+        for text in self.log.read_text(errors="replace").splitlines():
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(line, dict) and isinstance(line.get("step"), int):
+                lines.append(line)
+        return lines
 
     def logged_seconds(self) -> float:
         """Wall time of training by the log, over all sessions: the images of each interval by its speed."""
@@ -210,16 +214,8 @@ class RunDirectory:
             write_text(self.log, "".join(json.dumps(line) + "\n" for line in kept))
 
 
-def _parse_line(text: str) -> dict[str, Any] | None:
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
-
-
 class _PlainLoader(yaml.SafeLoader):
-    """Plain values without references, of which nine lines can make gigabytes."""
+    """Reads plain values and refuses references, since nine lines of them can stand for gigabytes."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -228,7 +224,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 class _PlainDumper(yaml.SafeDumper):
-    """Writes twice what occurs twice."""
+    """Writes a value that occurs twice twice, instead of a reference that the loader would refuse."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -266,27 +262,23 @@ def find_run(config: Config, overrides: list[str], defaults: Mapping[str, Any] |
     if not resume:
         raise UserError("resume=: give a run directory, or auto for the one that this command started")
     if resume != "auto":
-        run = RunDirectory.open(Path(resume))
-        _require_same(run, config, defaults)
-        return run
-    name = run_name(config, overrides)
-    numbered = re.compile(re.escape(name) + r"(?:-(\d+))?")
-    found = [
-        (match, path) for path in Path(config["output_root"]).glob("*") if (match := numbered.fullmatch(path.name))
-    ]
-    in_order = sorted(found, key=lambda item: int(item[0][1] or 1))
-    runs = [RunDirectory(path) for _, path in in_order if (path / "config.yaml").is_file()]
-    same = [run for run in runs if not difference(run.config(), config, defaults)]
-    if same:
-        return same[-1]
+        runs = [RunDirectory.open(Path(resume))]
+    else:
+        # Directories of this command's name, the newest and therefore the highest number first.
+        numbered = re.compile(re.escape(run_name(config, overrides)) + r"(?:-(\d+))?")
+        found = [
+            (int(match[1] or 1), path)
+            for path in Path(config["output_root"]).glob("*")
+            if (match := numbered.fullmatch(path.name)) and (path / "config.yaml").is_file()
+        ]
+        runs = [RunDirectory(path) for _, path in sorted(found, reverse=True)]
+    changes = [difference(run.config(), config, defaults) for run in runs]
+    for run, changed in zip(runs, changes, strict=True):
+        if not changed:
+            return run
     if runs:
-        _require_same(runs[-1], config, defaults)
-    return None
-
-
-def _require_same(run: RunDirectory, config: Config, defaults: Mapping[str, Any] | None) -> None:
-    if changes := difference(run.config(), config, defaults):
         raise UserError(
-            f"{run.path} was started with another configuration: {'; '.join(changes)}. "
+            f"{runs[0].path} was started with another configuration: {'; '.join(changes[0])}. "
             "Use its values, or leave resume out to start a new run"
         )
+    return None

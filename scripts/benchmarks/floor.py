@@ -23,7 +23,7 @@ from ffl.training.model import Batch, Phase
 from ffl.training.objective import Objective
 from ffl.training.program import compose
 from ffl.training.randomness import seed_weights
-from ffl.training.trainer import make_optimizers, update
+from ffl.training.step import TrainingStep
 from models import build_model
 from scripts.benchmarks.settings import Settings
 from scripts.benchmarks.targets import at_most, shown
@@ -92,7 +92,7 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
 def _measure_case(case: Case, settings: Settings) -> dict[str, Any]:
     if settings.small:
         case = replace(case, overrides=(*case.overrides, *SMALL[case.model]), size=32, batch_size=2)
-    step, phases = training_step(case, settings.device)
+    step, phases = make_step(case, settings.device)
     kinds = step_kinds(phases)
     step(0)  # what is made in the first step only
     floors = {number: record(functools.partial(step, number)) for number in kinds}
@@ -131,15 +131,14 @@ def _measure_case(case: Case, settings: Settings) -> dict[str, Any]:
     return row
 
 
-def training_step(case: Case, device: torch.device) -> tuple[Callable[[int], None], list[Phase]]:
+def make_step(case: Case, device: torch.device) -> tuple[Callable[[int], None], list[Phase]]:
     """A function that does the training step of a number on random images, and the model's phases."""
     size, batch_size = case.size, case.batch_size
     config = compose("train", [f"model={case.model}", *case.overrides])
     seed_weights(config["seed"])
     model = build_model(**config["model"], image_size=(size, size), objective=Objective(**config["loss"]))
     model.to(device).train()
-    phases = model.phases()
-    optimizers = make_optimizers(phases)
+    training_step = TrainingStep(model, config["seed"])
     images = torch.rand(batch_size, 3, size, size, device=device) * 2 - 1
     batch: Batch = {"image": images}
     if "label" in model.inputs:
@@ -147,10 +146,10 @@ def training_step(case: Case, device: torch.device) -> tuple[Callable[[int], Non
         batch["label"] = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2).to(device)
 
     def step(number: int) -> None:
-        update(model, phases, optimizers, {0: dict(batch)}, config["seed"], number)
+        training_step.run(number, {0: dict(batch)})
         model.finish_step((number + 1) * batch_size, batch_size)
 
-    return step, phases
+    return step, training_step.phases
 
 
 def due(phases: Iterable[Phase], number: int) -> list[str]:

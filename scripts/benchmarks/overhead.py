@@ -9,7 +9,7 @@ from ffl.training.model import Batch, Model
 from ffl.training.objective import Objective
 from ffl.training.program import compose
 from ffl.training.randomness import seed_weights
-from ffl.training.trainer import make_optimizers, update
+from ffl.training.step import TrainingStep
 from models import build_model
 from scripts.benchmarks.settings import Settings
 from scripts.benchmarks.targets import at_most, shown
@@ -24,7 +24,7 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
     """One row per model; prints each."""
     rows: list[dict[str, Any]] = []
     for name in settings.chosen(tuple(PAPER_STEPS)):
-        steps = {word: training_step(name, word == "with", settings) for word in ("without", "with")}
+        steps = {word: make_step(name, word == "with", settings) for word in ("without", "with")}
         times = alternate(steps, settings.rounds_or(ROUNDS), settings.device)
         memory = {word: peak_memory(step, settings.device) for word, step in steps.items()}
         ratio = times.ratio("with", "without")
@@ -46,7 +46,7 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
     return rows
 
 
-def training_step(name: str, ffl: bool, settings: Settings) -> Callable[[], None]:
+def make_step(name: str, ffl: bool, settings: Settings) -> Callable[[], None]:
     """A function that does one training step of a model on random images."""
     dataset, size, batch_size, _ = PAPER_STEPS[name]
     if settings.small:
@@ -55,12 +55,11 @@ def training_step(name: str, ffl: bool, settings: Settings) -> Callable[[], None
     seed_weights(config["seed"])
     model: Model = build_model(**config["model"], image_size=(size, size), objective=Objective(**config["loss"]))
     model.to(settings.device).train()
-    phases = model.phases()
-    optimizers = make_optimizers(phases)
+    training_step = TrainingStep(model, config["seed"])
     images = torch.rand(batch_size, 3, size, size, device=settings.device) * 2 - 1
     batch: Batch = {"image": images, "source": images.flip(3)}
 
     def step() -> None:
-        update(model, phases, optimizers, {0: batch}, config["seed"], 0)
+        training_step.run(0, {0: batch})
 
     return step

@@ -11,7 +11,8 @@ from ffl.training.loader import Loader
 from ffl.training.objective import Objective
 from ffl.training.program import compose
 from ffl.training.randomness import seed_weights
-from ffl.training.trainer import make_optimizers, to_device, update
+from ffl.training.step import TrainingStep
+from ffl.training.trainer import to_device
 from models import build_model
 from scripts.benchmarks.timing import synchronise
 
@@ -35,14 +36,13 @@ def train_ours(
     seed_weights(config["seed"])
     model = build_model(**config["model"], image_size=dataset.image_size, objective=Objective(**config["loss"]))
     model.to(device).train()
-    phases = model.phases()
-    optimizers = make_optimizers(phases)
+    training_step = TrainingStep(model, config["seed"])
     loader = Loader(dataset, batch_size, config["seed"])
     start = 0
     while True:
         for step, shards in loader.batches(start, start + loader.steps_per_epoch):
             batches = {shard: to_device(batch, device) for shard, batch in shards.items()}
-            update(model, phases, optimizers, batches, config["seed"], step)
+            training_step.run(step, batches)
         start += loader.steps_per_epoch
         yield loader.steps_per_epoch * batch_size
 

@@ -17,7 +17,8 @@ from ffl.training.model import Batch, Model, Phase
 from ffl.training.objective import Objective
 from ffl.training.program import Config
 from ffl.training.randomness import seed_weights
-from ffl.training.trainer import choose_device, make_optimizers, update
+from ffl.training.step import TrainingStep
+from ffl.training.trainer import choose_device
 from models import MODELS, build_model
 
 WARM_UP, TIMED = 2, 3
@@ -62,15 +63,14 @@ def _timed(config: Config, batch_size: int) -> float:
     objective = Objective(**config["loss"])
     model: Model = build_model(**config["model"], image_size=image_size(config), objective=objective).to(device)
     model.train()
-    phases = model.phases()
-    optimizers = make_optimizers(phases)
+    training_step = TrainingStep(model, config["seed"])
     batch = random_batch(config, batch_size, device)
-    total, steps = 0.0, due_steps(phases)
+    total, steps = 0.0, due_steps(training_step.phases)
     for step, weight in steps.items():
         seconds: list[float] = []
         while len(seconds) < 2 or (len(seconds) < WARM_UP + TIMED and sum(seconds) < PATIENCE):
             began = time.perf_counter()
-            update(model, phases, optimizers, {0: batch}, config["seed"], step)
+            training_step.run(step, {0: batch})
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             seconds.append(time.perf_counter() - began)
@@ -127,15 +127,14 @@ def image_flops(config: Config) -> float:
             warnings.simplefilter("ignore", UserWarning)  # copying a network without content
             model = build_model(**model_config, image_size=image_size(config), objective=Objective())
             model.train()
-            phases = model.phases()
-            optimizers = make_optimizers(phases)
+            training_step = TrainingStep(model, config["seed"])
             batch_size = min(int(config["trainer"]["batch_size"]), 8)
             batch = random_batch(config, batch_size, torch.device("cpu"))
-            steps = due_steps(phases)
+            steps = due_steps(training_step.phases)
             total = 0.0
             for step, weight in steps.items():
                 with _CountFlops() as counter:
-                    update(model, phases, optimizers, {0: batch}, config["seed"], step)
+                    training_step.run(step, {0: batch})
                 total += weight * counter.total
         _flops[key] = total / sum(steps.values()) / batch_size
     return _flops[key]

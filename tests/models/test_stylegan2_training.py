@@ -13,7 +13,7 @@ from ffl.errors import UserError
 from ffl.losses.gan import discriminator_loss, generator_loss
 from ffl.training.model import Batch
 from ffl.training.objective import Objective
-from ffl.training.trainer import make_optimizers, only_trainable
+from ffl.training.step import make_optimizers, train_only
 from models.stylegan2 import StyleGAN2, nvlabs_from_state_dict, rosinality_from_state_dict
 from models.stylegan2.official import (
     nvlabs_discriminator_keys,
@@ -148,7 +148,7 @@ def train(model: StyleGAN2, optimizers: dict[str, torch.optim.Adam], steps: rang
             if step % phase.interval:
                 continue
             optimizer = optimizers[phase.optimizer]
-            with only_trainable(model, optimizer):
+            with train_only(model, optimizer):
                 losses = model.losses(batch, phase.name)
                 optimizer.zero_grad(set_to_none=True)
                 sum(losses.values()).backward()
@@ -240,7 +240,7 @@ def test_gradients_of_a_phase_reach_its_own_network_alone() -> None:
     ):
         model.zero_grad(set_to_none=True)
         name = "generator" if moves is model.generator else "discriminator"
-        with only_trainable(model, optimizers[name]):
+        with train_only(model, optimizers[name]):
             sum(model.losses(real_batch(0), phase).values()).backward()
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in moves.parameters()), phase
         assert all(p.grad is None for p in [*rests.parameters(), *model.generator_ema.parameters()]), phase

@@ -111,7 +111,7 @@ def test_a_preempted_run_saves_itself_and_goes_on(
     assert tensors_hash(tmp_path / "outputs/run/checkpoints/last.pt") == unbroken
 
 
-def test_signals_are_handed_on_to_who_handled_them_before() -> None:
+def test_signals_are_forwarded_to_the_handlers_that_they_had_before() -> None:
     """A launcher such as submitit puts the job back in line when its signal comes, and ignores SIGTERM."""
     seen: list[int] = []
     former = signal.signal(signal.SIGUSR2, lambda number, frame: seen.append(number))
@@ -121,12 +121,12 @@ def test_signals_are_handed_on_to_who_handled_them_before() -> None:
             assert seen == []  # not yet: nothing is saved
             asked = signals.asked()
             assert asked == [signal.SIGUSR2]
-            signals.hand_on(asked, "unused")
+            signals.forward(asked, "unused")
             assert seen == [signal.SIGUSR2]
             assert signals.asked() == []
             signal.raise_signal(signal.SIGTERM)
             with pytest.raises(Preempted, match="saved"):
-                signals.hand_on(signals.asked(), "saved")
+                signals.forward(signals.asked(), "saved")
         signal.raise_signal(signal.SIGUSR2)
         assert seen == [signal.SIGUSR2] * 2
     finally:

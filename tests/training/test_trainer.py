@@ -7,7 +7,8 @@ from torch import nn
 from ffl.errors import UserError
 from ffl.training.model import Phase
 from ffl.training.objective import Objective
-from ffl.training.trainer import choose_device, learning_rate_factor, make_optimizers, only_trainable, to_device, update
+from ffl.training.step import TrainingStep, gradient_shares, make_optimizers, train_only
+from ffl.training.trainer import choose_device, learning_rate_factor, to_device
 from models.ae import VanillaAutoencoder
 
 
@@ -39,7 +40,7 @@ def test_other_phases_parameters_are_constants_meanwhile() -> None:
     model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
     model["b"].bias.requires_grad_(False)
     optimizer = torch.optim.Adam(model["a"].parameters())
-    with only_trainable(model, optimizer):
+    with train_only(model, optimizer):
         assert [p.requires_grad for p in model.parameters()] == [True, True, False, False]
     assert [p.requires_grad for p in model.parameters()] == [True, True, True, False]
 
@@ -54,9 +55,8 @@ def test_bytes_become_floats_and_the_rest_stays() -> None:
 
 def test_all_losses_off_is_refused() -> None:
     model = VanillaAutoencoder((4, 4), Objective(), hidden_dim=2, mse_weight=0.0)
-    phases = model.phases()
     with pytest.raises(UserError, match="generator: every loss is off"):
-        update(model, phases, make_optimizers(phases), {0: {"image": torch.zeros(1, 3, 4, 4)}}, 0, 0)
+        TrainingStep(model, seed=0).run(0, {0: {"image": torch.zeros(1, 3, 4, 4)}})
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
@@ -64,3 +64,25 @@ def test_missing_device_is_named() -> None:
     assert choose_device("auto") == torch.device("cpu")
     with pytest.raises(UserError, match="cuda: this machine has no usable CUDA device; choose cpu or auto"):
         choose_device("cuda")
+
+
+def test_shares_are_norms_over_their_sum() -> None:
+    fake = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    terms = {"a": 3 * fake.sum(), "b": -fake.sum(), "kl": torch.ones((), requires_grad=True) * 2}
+    shares = gradient_shares(terms, fake)
+    assert shares == pytest.approx({"a": 0.75, "b": 0.25, "kl": 0.0})
+
+
+def test_measuring_does_not_change_the_gradient_of_the_step() -> None:
+    weight = torch.ones(4, requires_grad=True)
+    fake = weight * 2
+    loss = fake.square().sum()
+    gradient_shares({"loss": loss}, fake)
+    loss.backward()
+    assert torch.equal(weight.grad, torch.full((4,), 8.0))
+
+
+def test_no_share_where_no_term_reaches_the_output() -> None:
+    fake = torch.zeros(1, 1, 2, 2, requires_grad=True)
+    assert gradient_shares({"d": fake.detach().sum()}, fake) == {}
+    assert gradient_shares({"d": fake.sum()}, None) == {}
