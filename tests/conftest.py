@@ -20,3 +20,8 @@ for folder in (ROOT, ROOT / "tests"):
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help_ = "minutes that tests/training/test_soak.py trains and evaluates; a few rounds without it"
+    parser.addoption("--soak-minutes", type=float, default=0.0, help=help_)

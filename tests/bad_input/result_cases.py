@@ -8,7 +8,7 @@ import torch
 from bad_input.case import Case
 from bad_input.place import RUN, Place, encoded, noise
 
-PROGRAMS = ("reproduce", "figure", "audit", "benchmark", "collect", "sample", "soak")
+PROGRAMS = ("reproduce", "figure", "audit", "benchmark", "collect", "sample")
 Prepare = Callable[[Place], Any]
 
 
@@ -33,7 +33,7 @@ def wrong(name: str) -> Callable[..., Case]:
     return case
 
 
-reproduce, figure, audit, benchmark, collect, sample, soak = map(wrong, PROGRAMS)
+reproduce, figure, audit, benchmark, collect, sample = map(wrong, PROGRAMS)
 HAS_GPU = "this machine has a GPU" if torch.cuda.is_available() else None
 
 REPRODUCTIONS = [
@@ -150,11 +150,4 @@ COLLECTIONS = [
     ],
 ]  # fmt: skip
 
-SOAKS = [
-    soak("word", "long", "long", "key=value", "as an argument"),
-    soak("no-time", "minutes=0", "minutes=0", "above 0|positive|at least|more than", "no round"),
-    soak("time-of-text", "minutes=long", "minutes=long", "number", "not a number"),
-    soak("unknown-override", "minutes=0.01 loss.alfa=1", r"loss\.alfa", r"did you mean loss\.alpha", "a typing error"),
-]  # fmt: skip
-
-CASES = [*REPRODUCTIONS, *FIGURES, *AUDITS, *BENCHMARKS, *SAMPLES, *COLLECTIONS, *SOAKS]
+CASES = [*REPRODUCTIONS, *FIGURES, *AUDITS, *BENCHMARKS, *SAMPLES, *COLLECTIONS]
