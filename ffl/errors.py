@@ -1,6 +1,6 @@
-"""The one exception that a user can cause and fix.
+"""The exceptions that end a program with one line instead of a traceback.
 
-Programs print its message as a single line and exit with status 2; library users catch it. Losses and metrics
+Programs print the message of a ``UserError`` and exit with status 2; library users catch it. Losses and metrics
 called with a wrong tensor raise ValueError or TypeError instead, as any torch module would.
 """
 
@@ -25,3 +25,11 @@ def missing_extra(package: str | None, extra: str) -> MissingExtra:
     """
     name = (package or "a package").partition(".")[0]
     return MissingExtra(f"{name} is not installed; run: pip install 'focal-frequency[{extra}]'")
+
+
+class SharedError(UserError):
+    """An error that every process of the run raises with the same message, so that process 0 alone prints it."""
+
+
+class Preempted(Exception):
+    """The run was told to stop and has saved itself; the message is one line that says how to go on."""

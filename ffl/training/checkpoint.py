@@ -1,6 +1,6 @@
 """Checkpoints: tensors and plain values only, written atomically, checked and loaded without executing anything.
 
-A file is a zip archive with a checksum of each part, as ``torch.save`` makes it; all of them are compared before
+A file is a zip archive with a checksum of each part, as ``torch.save`` makes it. All of them are compared before
 anything is loaded, so that a truncated or altered file is noticed and the one before it can take its place.
 """
 
@@ -38,7 +38,8 @@ def save_checkpoint(path: Path, state: dict[str, Any], previous: Path | None = N
     with atomic_write(path) as file:
         try:
             torch.save({"format": FORMAT, **state}, file)
-        except RuntimeError as error:  # torch stumbles over its half-written archive on the way out
+        except RuntimeError as error:
+            # On a full disk torch stumbles over its half-written archive on the way out, and hides why.
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
@@ -69,6 +70,7 @@ def load_newest(paths: Sequence[Path], whole: bool = True) -> tuple[Path, dict[s
         UserError: if none is there and intact, or the newest one has another format or is not whole where it has to
             be; the message is about the newest that is there.
     """
+    # Where none is there the message names the newest.
     there = [path for path in paths if path.is_file()] or list(paths[:1])
     errors = []
     for path in there:
@@ -77,6 +79,7 @@ def load_newest(paths: Sequence[Path], whole: bool = True) -> tuple[Path, dict[s
         except _DamagedError as error:
             errors.append(error)
             continue
+        # Going back costs the steps since then, which the user has to know.
         if errors:
             log.warning("%s; going on from %s, step %s", errors[0], path.name, state["step"])
         return path, state
@@ -98,7 +101,7 @@ def load_checkpoint(path: Path, whole: bool = True) -> dict[str, Any]:
 
 
 class _DamagedError(Exception):
-    """A file that is cut short or altered, or no checkpoint at all."""
+    """A file that is cut short or altered, or not a checkpoint at all."""
 
 
 def _load(path: Path, whole: bool) -> dict[str, Any]:
@@ -184,6 +187,7 @@ def load_model_state(
     Raises:
         UserError: naming keys that are missing, unexpected or of another shape.
     """
+    # Compare keys and shapes ourselves: torch's message lists all of them over many lines.
     own = model_state(model)
     if networks is not None:
         own = {key: value for key, value in own.items() if key.partition(".")[0] in networks}
@@ -194,4 +198,5 @@ def load_model_state(
             f"{path} does not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}, "
             f"other shape {reshaped[:3]}; it is of another version or configuration: use that one, or train anew"
         )
+    # Not strict, since the objective's weights are in the model and not in the state. All else was compared above.
     model.load_state_dict(state, strict=False)

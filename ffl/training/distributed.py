@@ -21,7 +21,7 @@ import torch.distributed.nn.functional as differentiable
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
-from ffl.errors import UserError
+from ffl.errors import SharedError, UserError
 
 T = TypeVar("T")
 
@@ -31,10 +31,6 @@ FIRST_PORT, NUM_PORTS = 20_000, 10_000  # where the processes of a Slurm job mee
 
 _base_store: dist.Store | None = None
 _runs = itertools.count()
-
-
-class SharedError(UserError):
-    """An error that every process of the run raises with the same message, so that process 0 alone prints it."""
 
 
 def start(device: torch.device) -> None:
@@ -110,8 +106,10 @@ def _translate_slurm(variables: "os._Environ[str] | dict[str, str]") -> None:
     """
     if "WORLD_SIZE" in variables or int(variables.get("SLURM_STEP_NUM_TASKS", "1")) == 1:
         return
+    # The list reads like gpu[003-006,9]; its first machine is known to all tasks without asking.
     nodes = variables.get("SLURM_STEP_NODELIST", "localhost")
     first = re.match(r"([^,\[]+)(?:\[(\d+))?", nodes)
+    # A port by the job's number keeps jobs apart that share a machine.
     port = FIRST_PORT + int(variables.get("SLURM_JOB_ID", "0")) % NUM_PORTS
     variables.setdefault("MASTER_ADDR", "".join(part or "" for part in first.groups()) if first else nodes)
     variables.setdefault("MASTER_PORT", str(port))
@@ -145,6 +143,8 @@ def share_errors() -> Iterator[None]:
     own = None
     try:
         yield
+    except SharedError:  # a block inside this one has told all processes
+        raise
     except UserError as error:
         if world_size() == 1:
             raise
@@ -209,6 +209,7 @@ def broadcast_buffers(module: nn.Module) -> None:
     """Give every process the buffers of process 0, since each has running statistics of its own shards."""
     if world_size() == 1:
         return
+    # One message for each type; sorted, so that all processes send them in the same order.
     buffers = list(module.buffers())
     for dtype in sorted({buffer.dtype for buffer in buffers}, key=str):
         same = [buffer for buffer in buffers if buffer.dtype == dtype]

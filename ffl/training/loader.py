@@ -1,7 +1,7 @@
 """Batches as a pure function of the step, prepared one step ahead in a background thread.
 
-Images come from a memory-mapped cache, so there is nothing for worker processes to decode; one thread hides the
-gathering, and resuming at step k is asking for step k.
+Images come from a memory-mapped cache, so that worker processes would have nothing to decode. Resuming at step k is
+asking for the batch of step k.
 """
 
 from collections.abc import Iterator
@@ -71,9 +71,11 @@ class Loader:
 
     def batch(self, step: int) -> dict[int, dict[str, Any]]:
         """The shards of step ``step``, counted from 0 over all epochs, by number."""
+        # Order and augmentation follow from the epoch alone, so that a resumed run needs no position to restore.
         epoch, position = divmod(step, self.steps_per_epoch)
         order = epoch_order(self.seed, epoch, len(self.dataset))
         indices = order[position * self.batch_size : (position + 1) * self.batch_size]
+        # Dealt out in turn: shards of one size whatever the batch holds.
         augmentation = augmentation_seed(self.seed, epoch)
         return {shard: self.dataset.batch(indices[shard :: self.num_shards], augmentation) for shard in self.shards}
 

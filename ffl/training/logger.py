@@ -1,4 +1,4 @@
-"""What a person sees of a run: one progress bar, TensorBoard, a JSON line per interval, sample grids."""
+"""What a person sees of a run: one progress bar, TensorBoard, a JSON line for each interval, sample grids."""
 
 import math
 import time
@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 from tqdm import tqdm
 
+from ffl.errors import SharedError
 from ffl.files import atomic_write
 from ffl.images import to_uint8
 from ffl.spectrum import log_spectrum
@@ -23,7 +24,7 @@ class Logger:
     """Collects the losses of each step and reports them from time to time.
 
     Losses stay on the device until then, so that no step waits for the host. All processes of a run take part in a
-    report; process 0 alone writes it.
+    report, and process 0 writes it.
 
     Args:
         run: where to write.
@@ -46,6 +47,7 @@ class Logger:
             mininterval=0.5,
             disable=distributed.rank() != 0,
         )
+        # A resumed run draws its curves over what a killed session drew after the checkpoint.
         self.board = SummaryWriter(str(run.tensorboard), purge_step=start + 1) if distributed.rank() == 0 else None
         self.pending: list[tuple[int, list[str], Tensor]] = []
         self.clock = time.perf_counter()
@@ -63,6 +65,9 @@ class Logger:
         """
         if not self.pending:
             return
+
+        # Average over processes, and fetch from the device what no step has waited for. The mean is the same in all
+        # processes, so that all of them stop at a loss that is not finite, and before it reaches a checkpoint.
         sums: dict[str, list[float]] = {}
         for step, names, values in self.pending:
             distributed.all_reduce_mean(values)
@@ -70,16 +75,20 @@ class Logger:
                 if not math.isfinite(value):
                     there = self.run.last.is_file()
                     saved = f"the last checkpoint before it is {self.run.last}" if there else "no checkpoint yet"
-                    raise distributed.SharedError(  # the mean over processes is the same in all of them
+                    raise SharedError(
                         f"loss {name} became {value} at step {step}; {saved}. Lower the learning rate or the weight of "
                         "that term"
                     )
                 sums.setdefault(name, []).append(value)
+
+        # Average over steps; a phase that was not due in all of them counts where it was.
         self.latest = {name: sum(values) / len(values) for name, values in sums.items()}
         self.latest_shares = shares or self.latest_shares
         step, seconds = self.pending[-1][0], time.perf_counter() - self.clock
         speed = len(self.pending) * self.batch_size / seconds
         self.pending, self.clock = [], time.perf_counter()
+
+        # Write the same numbers for the eye and, as a line of the log, for figures and tables.
         if self.board is None:
             return
         self.bar.set_postfix({name.rsplit("/", 1)[-1]: f"{value:.4g}" for name, value in self.latest.items()})
@@ -107,15 +116,17 @@ class Logger:
             batch: its ``source``, ``label`` and ``image`` are shown where it has them.
             fake: (N, 3, H, W) in [-1, 1].
         """
+        assert self.board is not None
+        # The rounded protocol, since these are to look at and not to measure.
         given = [batch["source"]] if "source" in batch else []
         rows = [*([batch["image"]] if "image" in batch else []), fake]
         pictures = [to_uint8(row, "rounded") for row in (*given, *rows)]
         if "label" in batch:
             pictures.insert(0, label_colours(batch["label"]))
-        assert self.board is not None
         grid = make_grid(torch.cat(pictures), nrow=len(fake), padding=2, pad_value=255)
         save_png(self.run.samples / f"step_{step:07d}.png", grid)
         self.board.add_image("samples", grid, step)
+        # Spectra of real and generated images on one scale of grey, so that missing frequencies show.
         spectra = torch.stack([log_spectrum(row) for row in rows])[:, None]
         spectra = (spectra - spectra.min()) / (spectra.max() - spectra.min()).clamp_min(1e-12)
         self.board.add_image("log_spectra", make_grid(spectra, nrow=len(rows), padding=2, pad_value=1), step)
@@ -134,7 +145,8 @@ class Logger:
 
 def label_colours(label: Tensor) -> Tensor:
     """Label maps int64 (N, H, W) as pictures uint8 (N, 3, H, W): a fixed colour for each id."""
-    hues = torch.arange(256).mul(0.61803398875).remainder(1)  # golden ratio steps: neighbours differ clearly
+    # Steps of the golden ratio around the circle of hues: neighbouring ids differ clearly, however many there are.
+    hues = torch.arange(256).mul(0.61803398875).remainder(1)
     phases = torch.tensor([0.0, 1 / 3, 2 / 3])
     palette = 127.5 + 100 * torch.cos(2 * torch.pi * (hues[:, None] - phases))
     return palette.to(torch.uint8).to(label.device)[label % 256].movedim(-1, 1)

@@ -1,7 +1,7 @@
 """What the trainer and the evaluator ask of a model.
 
 A model is a ``torch.nn.Module`` that maps a batch to named losses and to images. It knows nothing of devices,
-precision, distribution, checkpoints or logs; the trainer owns those.
+precision, distribution, checkpoints or logs, which the trainer owns.
 
 A batch is a dict:
 
@@ -35,7 +35,7 @@ class Phase:
         lr: learning rate of Adam.
         betas: of Adam.
         eps: of Adam.
-        interval: run every so many steps (lazy regularisation).
+        interval: it is due in every step whose number is a multiple of this (lazy regularisation).
         optimizer: phases that name the same one share it, with the settings of the first; "" is the phase's own.
     """
 
@@ -59,7 +59,7 @@ class Model(nn.Module, ABC):
         tasks: what ``generate`` can do, the first is what evaluation does unless told otherwise.
         inputs: keys of the batch that training needs.
         own_precision: it runs layers in float16 by itself, so that ``trainer.precision`` has to stay fp32.
-        second_order: its losses hold gradients, which compiled networks cannot be differentiated for.
+        second_order: its losses contain gradients, through which compiled networks cannot be differentiated.
     """
 
     tasks: ClassVar[tuple[Task, ...]]
@@ -124,6 +124,7 @@ def latent_noise(index: Tensor, seed: int, shape: tuple[int, ...]) -> Tensor:
     Returns:
         float32 (N, *shape) on the device of ``index``.
     """
+    # NumPy's Philox draws the same numbers on every machine and device, which torch does not promise.
     rows = [
         np.random.Generator(np.random.Philox(key=[seed, i])).standard_normal(shape, np.float32) for i in index.tolist()
     ]

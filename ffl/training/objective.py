@@ -44,6 +44,7 @@ class Objective(nn.Module):
         spectral_form: Literal["paper", "published"] = "paper",
     ) -> None:
         super().__init__()
+        # Built even where it is off, so that its options are checked whichever way the switch stands.
         try:
             focal_frequency = FocalFrequencyLoss(
                 loss_weight=weight,
@@ -82,6 +83,7 @@ class Objective(nn.Module):
         Returns:
             ``losses`` and the weighted extra terms, in that order.
         """
+        # A term that is off is not computed, instead of computed and multiplied by zero.
         terms = dict(losses)
         if self.focal_frequency is not None:
             terms["ffl"] = self.focal_frequency(fake, real)
@@ -89,7 +91,8 @@ class Objective(nn.Module):
             terms["perceptual"] = self.perceptual_weight * self.perceptual(fake, real)
         if self.spectral is not None:
             term = self.spectral_weight * self.spectral(fake, real)
-            if self.spectral_form == "published":  # total = own losses · (1 + weight · BCE), the BCE without a gradient
+            # The published code: total = own losses · (1 + weight · BCE), where the BCE has no gradient.
+            if self.spectral_form == "published":
                 term = term * sum(losses.values())
             terms["spectral_regularization"] = term
         return terms

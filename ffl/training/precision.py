@@ -38,6 +38,7 @@ class Precision:
         self.dtype = DTYPES.get(name)
         self.device_type = "cpu" if device is None else device.type
         self.clip_grad_norm = clip_grad_norm
+        # bfloat16 has the exponents of float32, so that its gradients need no scale.
         scaled = optimizers if name == "fp16" else ()
         self.scalers = {optimizer: torch.amp.GradScaler(self.device_type) for optimizer in scaled}
 
@@ -54,11 +55,13 @@ class Precision:
 
         Gradients must be those of all processes already, so that all of them step or none does.
         """
+        # The limit is one of the true gradient, so that the scale has to go first.
         scaler = self.scalers.get(name)
         if scaler is not None:
             scaler.unscale_(optimizer)
         if self.clip_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm)
+        # A scaler leaves the step out where a gradient overflowed, and halves its scale.
         if scaler is None:
             optimizer.step()
         else:
@@ -70,7 +73,7 @@ class Precision:
         return {name: scaler.state_dict() for name, scaler in self.scalers.items()}
 
     def load_state(self, state: dict[str, dict[str, Any]]) -> None:
-        """Take what ``state`` gave."""
+        """Restore the scales that ``state`` returned."""
         for name, scaler in self.scalers.items():
             if name in state:
                 scaler.load_state_dict(state[name])

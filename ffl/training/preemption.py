@@ -1,6 +1,7 @@
-"""Being told to stop: a cluster that takes a machine back sends SIGTERM or SIGUSR1 first, and the run saves itself.
+"""Stopping when asked: a cluster that takes a machine back sends SIGTERM or SIGUSR1 first, and the run saves itself.
 
-The signal is only noted; the loop asks after each step, in all processes at once, so that all stop after the same one.
+A signal is only noted. The loop asks for it after each step, in all processes together, so that all stop after the same
+step.
 """
 
 import signal
@@ -8,14 +9,11 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from ffl.errors import Preempted
 from ffl.training import distributed
 
 # SIGUSR2 only where somebody handles it already, as the submitit launcher does, which then puts the job back in line.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-
-
-class Preempted(Exception):
-    """The run was told to stop and has saved itself; the message is one line that says how to go on."""
 
 
 class StopSignals:
@@ -26,7 +24,8 @@ class StopSignals:
         self.noted: set[signal.Signals] = set()
 
     def __enter__(self) -> "StopSignals":
-        if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
+        # Python lets no other thread set handlers, and a library that trains in one needs none.
+        if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 handler = signal.getsignal(number)
                 if callable(handler) or (handler == signal.SIG_DFL and number != signal.SIGUSR2):
@@ -36,8 +35,9 @@ class StopSignals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # torchrun ends the rest of a broken run with SIGTERM. Their handlers stay, so that they can say what is wrong.
         if error is not None and distributed.world_size() > 1:
-            return  # torchrun ends the rest of a broken run with SIGTERM, before they could say what is wrong
+            return
         for number, handler in self.former.items():
             signal.signal(number, handler)
 
@@ -46,6 +46,7 @@ class StopSignals:
 
     def asked(self) -> list[signal.Signals]:
         """The signals that any process of the run was sent since the last time; all processes must ask together."""
+        # Only some of the processes may have been sent the signal, but all have to leave the loop.
         flags = distributed.all_reduce_any([number in self.noted for number in SIGNALS])
         numbers = [number for number, flag in zip(SIGNALS, flags, strict=True) if flag]
         self.noted.difference_update(numbers)

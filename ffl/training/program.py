@@ -19,10 +19,9 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ffl.errors import UserError
+from ffl.errors import Preempted, SharedError, UserError
 from ffl.training import distributed
 from ffl.training.config import flatten, unknown_key
-from ffl.training.preemption import Preempted
 
 EXIT_USER_ERROR = 2
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: try again later
@@ -230,7 +229,7 @@ def user_errors(speaks: bool = True) -> Iterator[None]:
         yield
     except UserError as error:
         text = " ".join(str(error).split())  # names that users give may hold line breaks
-        if speaks and (distributed.env_rank() == 0 or not isinstance(error, distributed.SharedError)):
+        if speaks and (distributed.env_rank() == 0 or not isinstance(error, SharedError)):
             print(f"error: {text}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except OSError as error:

@@ -1,5 +1,6 @@
 """Where a number comes from: code version, software and hardware."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,10 +32,8 @@ def _git(*arguments: str) -> str | None:
 
 @cache
 def code_version() -> dict[str, Any]:
-    """``commit`` and whether the tree had uncommitted changes (``dirty``); None outside a git checkout.
-
-    Files under results/ don't count: they are made by runs, not run.
-    """
+    """``commit`` and whether the tree had uncommitted changes (``dirty``); None outside a git checkout."""
+    # Files under results/ are made by runs and change none.
     commit = _git("rev-parse", "HEAD")
     return {
         "commit": commit,
@@ -42,23 +41,21 @@ def code_version() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def environment() -> dict[str, Any]:
     """Versions and hardware that numbers depend on."""
+    # On Linux platform.processor() is often empty or says "x86_64", which tells nothing of rounding and speed.
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        processor = names[0] if names else platform.machine()
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "numpy": numpy.__version__,
         "platform": platform.platform(),
-        "cpu": _processor(),
+        "cpu": processor,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

@@ -7,12 +7,13 @@ unbroken run would have drawn, whatever the number of loader threads.
 import numpy as np
 import torch
 
-# One stream per purpose, so that, say, the data order stays the same when a model draws more noise.
+# One stream per purpose, so that for example the data order stays the same when a model draws more noise.
 WEIGHTS, ORDER, STEP, AUGMENTATION = range(4)
 
 
 def derive_seed(seed: int, purpose: int, *counters: int) -> int:
     """A 63-bit seed for ``purpose`` at ``counters``; all arguments non-negative."""
+    # SeedSequence mixes its words well, so that neighbouring seeds and counters give unrelated streams.
     state = np.random.SeedSequence([seed, purpose, *counters]).generate_state(1, np.uint64)
     return int(state[0]) >> 1
 

@@ -113,6 +113,7 @@ class RunDirectory:
 
     def config(self) -> Config:
         """The resolved configuration it was started with."""
+        # A stored config is somebody else's text: plain values are read and nothing is executed.
         try:
             config = yaml.load((self.path / "config.yaml").read_text(), _PlainLoader)
         except (yaml.YAMLError, ValueError, RecursionError):
@@ -129,6 +130,7 @@ class RunDirectory:
         Raises:
             UserError: if one already does.
         """
+        # The kernel drops the lock with the process, so that a killed run leaves no stale one.
         with failed_writes(self.path, "give it to yourself, or start a new run without resume"):
             self._lock = (self.path / ".lock").open("w")
         try:
@@ -167,6 +169,7 @@ class RunDirectory:
         older versions. The same command with ``resume=auto`` then finds out and writes it. A run that was killed
         between writing a checkpoint and its status is one checkpoint further than it says.
         """
+        # Without its checkpoint a status promises what cannot be resumed or evaluated.
         if not (self.last.is_file() or self.previous.is_file()):
             return None
         try:
@@ -194,6 +197,7 @@ class RunDirectory:
                 line = json.loads(text)
             except (ValueError, RecursionError):
                 continue
+            # A process that was killed while it wrote leaves half a line.
             if isinstance(line, dict) and isinstance(line.get("step"), int):
                 lines.append(line)
         return lines
@@ -208,7 +212,7 @@ class RunDirectory:
         return seconds
 
     def rewind_log(self, step: int) -> None:
-        """Drop lines after ``step``: the resumed run writes them again."""
+        """Drop the lines after ``step``, which the resumed run writes again."""
         if self.log.is_file():
             kept = [line for line in self.log_lines() if line["step"] <= step]
             write_text(self.log, "".join(json.dumps(line) + "\n" for line in kept))
@@ -237,6 +241,7 @@ def run_name(config: Config, overrides: list[str]) -> str:
     parts = [config["model"]["name"], config["dataset"]["name"]]
     if config["loss"]["ffl"]:
         parts.append("ffl")
+    # Sorted, so that the same settings in another order have the same name.
     for override in sorted(overrides):
         key, _, value = override.lstrip("+~").partition("=")
         if key not in FREE_KEYS | {"model", "dataset", "loss.ffl"}:

@@ -17,13 +17,13 @@ from processes import Program, ranks, train_program, write_images
 from tiny_runs import state_hash
 
 import train
-from ffl.errors import UserError
+from ffl.errors import Preempted, UserError
 from ffl.training import checkpoint
 from ffl.training.checkpoint import load_checkpoint
 from ffl.training.config import TrainerConfig
 from ffl.training.loader import Loader
 from ffl.training.objective import Objective
-from ffl.training.preemption import Preempted, StopSignals
+from ffl.training.preemption import StopSignals
 from ffl.training.program import EXIT_PREEMPTED, compose
 from ffl.training.run_directory import RunDirectory, Status
 from ffl.training.trainer import Trainer
