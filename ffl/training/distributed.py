@@ -167,6 +167,7 @@ def report_lost_processes(advice: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        # gloo raises plain RuntimeErrors that have its name in them.
         if world_size() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
         raise UserError(
@@ -184,6 +185,7 @@ def all_reduce_any(flags: list[bool]) -> list[bool]:
     """Whether each flag is true in any process; all must ask."""
     if world_size() == 1:
         return flags
+    # A tensor on the CPU, which travels without waiting for a GPU.
     values = torch.tensor(flags, dtype=torch.int32)
     dist.all_reduce(values, dist.ReduceOp.MAX)
     return values.bool().tolist()

@@ -79,6 +79,7 @@ class RunDirectory:
         Raises:
             UserError: if it cannot be made.
         """
+        # What a reader of the run's numbers must know and the config does not say.
         about = {
             "command": ["python", *sys.argv],
             "seed": config["seed"],
@@ -277,6 +278,7 @@ def find_run(config: Config, overrides: list[str], defaults: Mapping[str, Any] |
             if (match := numbered.fullmatch(path.name)) and (path / "config.yaml").is_file()
         ]
         runs = [RunDirectory(path) for _, path in sorted(found, reverse=True)]
+    # The newest with the same configuration is the run; where there is none, say how the newest differs.
     changes = [difference(run.config(), config, defaults) for run in runs]
     for run, changed in zip(runs, changes, strict=True):
         if not changed:

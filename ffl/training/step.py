@@ -82,6 +82,7 @@ class TrainingStep:
                         scaled = {name: self.precision.scale(phase.optimizer, term) for name, term in terms.items()}
                         measured = gradient_shares(scaled, batch.get("fake"))
                         shares |= {f"{phase.name}/{name}": share for name, share in measured.items()}
+                    # Divided by the shards, so that accumulated gradients are those of the mean.
                     loss = torch.stack(list(terms.values())).sum() / len(prepared)
                     self.precision.scale(phase.optimizer, loss).backward()
                     for name, term in terms.items():
@@ -141,6 +142,7 @@ def gradient_shares(terms: dict[str, Tensor], fake: Tensor | None) -> dict[str, 
     for name, term in terms.items():
         if not term.requires_grad:
             continue
+        # The graph is kept for the backward pass of the step, whose gradients this leaves alone.
         (gradient,) = torch.autograd.grad(term, fake, retain_graph=True, allow_unused=True)
         norms[name] = 0.0 if gradient is None else gradient.double().norm().item()
     total = sum(norms.values())

@@ -50,7 +50,7 @@ class Outcome:
 
 
 class Trainer:
-    """Trains a model; everything it needs is there before a run directory is made.
+    """Trains a model. Everything that training needs is checked here, before a run directory is made.
 
     Args:
         model: with initial weights.
@@ -68,6 +68,8 @@ class Trainer:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         allow_tf32(config.tf32)
+
+        # Optimisers hold the parameters that they are given, so that the model has to be on its device by then.
         self.device = choose_device(config.accelerator)
         self.model = model.to(self.device)
         if config.channels_last:
@@ -75,6 +77,7 @@ class Trainer:
         self.training_step = TrainingStep(model, seed, config.precision, config.clip_grad_norm)
         if config.compile:
             compile_networks(model, self.device)
+
         self.loader = loader
         self.validation = validation
         self.config = config
@@ -94,6 +97,7 @@ class Trainer:
         Raises:
             UserError: if there are only damaged ones, or processes do not find the same one.
         """
+        # Take the checkpoint before the last one where that is damaged. Older versions noted no shards.
         shards = self.loader.num_shards
         paths = [run.last, run.previous]
         if any(path.is_file() for path in paths):
@@ -155,8 +159,11 @@ class Trainer:
                         group["lr"] = group["initial_lr"] * lr_factor
 
                 # Update the weights. Losses stay on the device until the next report, so that no step waits for them.
+                # The gradient shares cost a backward pass for each term, and are measured where they are reported.
                 batches = {shard: self.to_device(batch) for shard, batch in shards.items()}
                 losses, gradient_share = self.training_step.run(step, batches, measure=reports)
+
+                # Running statistics are those of each process's shards; all go on with those of process 0.
                 distributed.broadcast_buffers(model)
                 model.finish_step(done * loader.batch_size, loader.batch_size)
                 logger.step(done, losses)
@@ -232,6 +239,7 @@ class Trainer:
         count = min(self.config.val_images, len(self.validation)) if self.validation is not None else 0
         if self.validation is None or not count or self.model.tasks[0] == "synthesis":
             return None
+        # In float64, so that the choice of the best model does not depend on how the images are batched.
         total = 0.0
         for first in range(0, count, self.loader.batch_size):
             batch, fake = self.generate(self.validation, first, min(first + self.loader.batch_size, count))
@@ -257,6 +265,7 @@ def to_device(batch: dict[str, Any], device: torch.device, channels_last: bool =
     moved: Batch = {}
     for key, value in batch.items():
         if isinstance(value, Tensor):
+            # Bytes cross to the device, a quarter of the floats that they become there.
             value = value.to(device, non_blocking=True)
             if value.dtype == torch.uint8:
                 value = from_uint8(value)
@@ -279,6 +288,7 @@ def choose_device(name: str) -> torch.device:
         raise UserError("cuda: this machine has no usable CUDA device; choose cpu or auto")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
+    # One GPU for each process of the machine.
     own, count = distributed.local_rank(), torch.cuda.device_count()
     if own >= count:
         raise UserError(
