@@ -9,7 +9,7 @@ from ffl.training.model import Batch, Model
 from ffl.training.objective import Objective
 from ffl.training.precision import Precision
 from ffl.training.randomness import seed_weights
-from ffl.training.trainer import make_optimizers, update
+from ffl.training.step import TrainingStep
 from models import build_model
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -56,10 +56,9 @@ def step_gradients(
     optimiser amplifies rounding. The first step of Adam is g / |g|, which turns a relative error of 4e-5 in the
     gradients of SPADE, where a tenth of a percent change their sign, into one of 2e-2.
     """
-    phases = model.train().phases()
-    for phase in phases:
-        phase.lr = 0.0
-    optimizers = make_optimizers(phases)
+    training_step = TrainingStep(model.train(), seed=0)
+    if precision is not None:
+        training_step.precision = precision
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     seen: list[dict[str, torch.Tensor]] = []
 
@@ -67,10 +66,11 @@ def step_gradients(
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         seen.append({names[id(p)]: p.grad.detach().clone() for p in parameters if p.grad is not None})
 
-    for optimizer in optimizers.values():
+    for optimizer in training_step.optimizers.values():
+        optimizer.param_groups[0]["lr"] = 0.0
         optimizer.register_step_pre_hook(keep)
-    update(model, phases, optimizers, dict(shards), 0, 0, precision=precision)
-    assert len(seen) == len(phases)
+    training_step.run(0, dict(shards))
+    assert len(seen) == len(training_step.phases)
     return seen
 
 

@@ -18,14 +18,14 @@ from small_models import flat, in_double, small_batch, small_model, step_gradien
 from torch import nn
 
 import train
-from ffl.errors import UserError
+from ffl.errors import SharedError, UserError
 from ffl.training import distributed
 from ffl.training.checkpoint import load_checkpoint
 from ffl.training.loader import Loader
 from ffl.training.objective import Objective
 from ffl.training.program import compose
 from ffl.training.randomness import epoch_order, seed_weights
-from ffl.training.trainer import make_optimizers, update
+from ffl.training.step import TrainingStep
 from models import MODELS
 from models.ae import VanillaAutoencoder
 
@@ -91,17 +91,26 @@ def _exchange() -> None:
     assert parameters[2].grad is None
     assert distributed.on_main(lambda: distributed.rank() + 10) == 10
 
-    def fail() -> None:
-        raise UserError("nowhere: not a run directory")
+    def fail(where: str) -> None:
+        raise UserError(f"{where}: not a run directory")
 
-    with pytest.raises(UserError, match="nowhere"):
-        distributed.on_main(fail)
+    with pytest.raises(SharedError, match="nowhere"):
+        distributed.on_main(lambda: fail("nowhere"))
+
+    @distributed.share_errors()
+    def fail_in_one() -> None:
+        if rank == 1:
+            fail("here alone")
+        distributed.on_main(lambda: None)  # process 0 waits in here and learns of it
+
+    with pytest.raises(SharedError, match="here alone: not a run directory"):
+        fail_in_one()
     network = nn.BatchNorm2d(2)
     network.running_mean.fill_(rank + 1)
     network.num_batches_tracked.fill_(rank + 5)
-    distributed.share_buffers(network)
+    distributed.broadcast_buffers(network)
     assert (network.running_mean.tolist(), network.num_batches_tracked.item()) == ([1, 1], 5)
-    assert distributed.any_of([rank == 0, rank == 1, False]) == [True, True, False]
+    assert distributed.all_reduce_any([rank == 0, rank == 1, False]) == [True, True, False]
     assert distributed.share("abcde") == ("ace", "bd")[rank]
     distributed.stop()
 
@@ -198,9 +207,7 @@ def test_what_depends_on_a_batch_is_of_a_shard(options: dict[str, bool], global_
     def gradient(shards: list[torch.Tensor]) -> torch.Tensor:
         seed_weights(0)
         model = VanillaAutoencoder((8, 8), Objective(ffl=True, **options), hidden_dim=4, mse_weight=0.0)
-        phases = model.phases()
-        batches = {number: {"image": shard} for number, shard in enumerate(shards)}
-        update(model, phases, make_optimizers(phases), batches, 0, 0)
+        TrainingStep(model, seed=0).run(0, {number: {"image": shard} for number, shard in enumerate(shards)})
         return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
 
     dealt = gradient([images[0::2], images[1::2]])

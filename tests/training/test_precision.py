@@ -16,7 +16,8 @@ from ffl.training.model import Model
 from ffl.training.objective import Objective
 from ffl.training.precision import DTYPES, Precision, allow_tf32, at_least_float32
 from ffl.training.program import CONFIG_DIR, compose
-from ffl.training.trainer import make_optimizers, to_device, update
+from ffl.training.step import TrainingStep
+from ffl.training.trainer import to_device
 from models import MODELS
 from train import check
 
@@ -26,12 +27,11 @@ CPU = torch.device("cpu")
 def _train(model: Model, channels_last: bool = False) -> Model:
     """Two steps of training, in place."""
     model.train()
-    phases = model.phases()
-    optimizers = make_optimizers(phases)
     if channels_last:
         model.to(memory_format=torch.channels_last)
+    training_step = TrainingStep(model, seed=0)
     for step in range(2):
-        update(model, phases, optimizers, {0: to_device(small_batch(), CPU, channels_last)}, 0, step)
+        training_step.run(step, {0: to_device(small_batch(), CPU, channels_last)})
     return model
 
 
@@ -126,9 +126,7 @@ def test_losses_and_the_generators_output_are_float32() -> None:
     model.objective = Spy(ffl=True)
     inside: list[torch.dtype] = []
     model.decoder.linear.register_forward_hook(lambda module, inputs, output: inside.append(output.dtype))
-    phases = model.phases()
-    optimizers = make_optimizers(phases)
-    terms, _ = update(model, phases, optimizers, {0: small_batch()}, 0, 0, precision=Precision("bf16", CPU, optimizers))
+    terms, _ = TrainingStep(model, seed=0, precision="bf16").run(0, {0: small_batch()})
     assert inside == [torch.bfloat16]
     assert seen == {"fake": torch.float32, "real": torch.float32}
     assert {term.dtype for term in terms.values()} == {torch.float32}
