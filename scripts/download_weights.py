@@ -1,11 +1,10 @@
 """Fetches pretrained weights into $FFL_WEIGHTS (default weights/) and checks them.
 
 python scripts/download_weights.py inception_fid alexnet
-python scripts/download_weights.py alexnet --file ~/Downloads/alexnet-owt-7be5be79.pth
-python scripts/download_weights.py --list
+python scripts/download_weights.py alexnet file=~/Downloads/alexnet-owt-7be5be79.pth
+python scripts/download_weights.py list=true        # every name, its file, and whether it is there
 """
 
-import argparse
 import http.client
 import os
 import shutil
@@ -14,7 +13,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO
 
 from tqdm import tqdm
 
@@ -22,40 +21,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ffl.errors import UserError
 from ffl.files import file_sha256
+from ffl.training.command import run_script
 from ffl.weights import WEIGHTS, WeightFile, check_file, read_weights, weight_file, weights_dir
 
 TIMEOUT_SECONDS = 30
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with a command line in one line, without the usage."""
+def main(*names: str, file: Path | None = None, list: bool = False) -> None:
+    """Install weight files by their names, and say where each lies.
 
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status (0, or 2 after one line on stderr)."""
-    parser = Parser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of: {', '.join(WEIGHTS)}")
-    parser.add_argument("--file", type=Path, metavar="PATH", help="install this local file instead of downloading")
-    parser.add_argument("--list", action="store_true", help="show every file, and whether it is there")
-    try:
-        arguments = parser.parse_args(argv)
-        if arguments.list:
-            print(listing())
-            return 0
-        if not arguments.names:
-            raise UserError(f"no name given; expected one or more of {', '.join(WEIGHTS)}, or --list")
-        if arguments.file is not None and len(arguments.names) != 1:
-            raise UserError(f"--file installs one file, got {len(arguments.names)} names: {' '.join(arguments.names)}")
-        for name in arguments.names:
-            path = install(weight_file(name), arguments.file)
-            print(f"{name}: {path} ({path.stat().st_size:,} bytes, SHA-256 {file_sha256(path)[:8]}…)")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    Args:
+        names: keys of ``ffl.weights.WEIGHTS``.
+        file: install this local file, under one name, instead of downloading.
+        list: show every file, and whether it is there.
+    """
+    if list:
+        print(listing())
+        return
+    if not names:
+        raise UserError(f"no name given; expected one or more of {', '.join(WEIGHTS)}, or --list")
+    if file is not None and len(names) != 1:
+        raise UserError(f"--file installs one file, got {len(names)} names: {' '.join(names)}")
+    for name in names:
+        path = install(weight_file(name), None if file is None else file.expanduser())
+        print(f"{name}: {path} ({path.stat().st_size:,} bytes, SHA-256 {file_sha256(path)[:8]}…)")
 
 
 def listing() -> str:
@@ -130,4 +119,4 @@ def _download(entry: WeightFile, target: Path, file: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

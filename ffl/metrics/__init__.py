@@ -78,6 +78,10 @@ def build_metric(
     Raises:
         MissingWeights: if its pretrained weights are not there.
         UserError: if there is no such metric.
+
+    Example:
+        >>> build_metric("psnr", crop_border=4).protocol()["crop_border"]
+        4
     """
     if name not in METRICS:
         raise UserError(f"metrics: unknown metric {name!r}; expected one of {', '.join(METRICS)}")
@@ -98,5 +102,9 @@ def task_metrics(task: str) -> list[str]:
         task: "reconstruction", "synthesis", "translation" or "semantic".
     Returns:
         Keys of ``METRICS``, in the order of the columns of tables.
+
+    Example:
+        >>> task_metrics("translation")
+        ['fid', 'is', 'spectrum_distance', 'spectrum_distance_top']
     """
     return [name for name, metric in METRICS.items() if task in metric.tasks]

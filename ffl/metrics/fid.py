@@ -1,4 +1,7 @@
-"""Fréchet inception distance (Heusel et al. 2017), as pytorch-fid computes it."""
+"""Fréchet inception distance (Heusel et al. 2017), as pytorch-fid computes it.
+
+FID is ``frechet_distance`` between Gaussians fitted to Inception's 2048 pooled features of real and generated images.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +25,20 @@ class FID(ImageMetric):
         feature: layer, "2048" for FID proper; "64", "192", "768" suit small sets and are other metrics.
         state_dict: Inception weights instead of the published file.
         verify_weights: whether that file must be the published one.
-        extractor: features from elsewhere; the four arguments above, ``feature`` aside, are then not used.
+        extractor: features from elsewhere; the other arguments but ``feature`` are then not used.
+    Raises:
+        MissingWeights: the published file is wanted and not there.
+        UserError: the weights do not fit.
+
+    Example:
+        >>> def brightness(images: Tensor) -> dict[str, Tensor]:  # stands for the network: 64 times the mean
+        ...     return {"64": images.float().mean((1, 2, 3))[:, None].expand(-1, 64)}
+        >>> metric = FID(feature="64", extractor=brightness)
+        >>> black = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+        >>> metric.update(black, real=True)
+        >>> metric.update(black + 1, real=False)
+        >>> metric.compute().item()  # all variances are 0, all 64 means differ by 1
+        64.0
     """
 
     name = "fid"

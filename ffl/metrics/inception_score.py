@@ -1,4 +1,9 @@
-"""Inception score (Salimans et al. 2016), as torch-fidelity computes it."""
+"""Inception score (Salimans et al. 2016), as torch-fidelity computes it.
+
+With p(y|x) the class probabilities of an image x and p(y) their mean over the images,
+
+    IS = exp(mean over x of KL(p(y|x) || p(y)))
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +23,7 @@ SHUFFLE_SEED = 2020
 
 
 def inception_score(logits: Tensor, splits: int = 10, shuffle: bool = True) -> tuple[float, float]:
-    """exp(mean KL(p(y|x) || p(y))) in each split, then mean and standard deviation over splits.
+    """The inception score of each split, then mean and standard deviation over splits.
 
     Split i holds rows ⌊iN/splits⌋ to ⌊(i+1)N/splits⌋, so that every row counts.
 
@@ -28,6 +33,13 @@ def inception_score(logits: Tensor, splits: int = 10, shuffle: bool = True) -> t
         shuffle: permute rows by ``RandomState(2020)`` first, since neighbours are often alike.
     Returns:
         Mean and standard deviation (divisor ``splits``), float64.
+    Raises:
+        ValueError: if there are fewer rows than splits.
+
+    Example:
+        >>> certain = 1000 * torch.eye(4)  # one image of each of four classes
+        >>> inception_score(certain, splits=1)
+        (4.0, 0.0)
     """
     if logits.ndim != 2 or not 1 <= splits <= len(logits):
         raise ValueError(f"logits must be (N, classes) with N >= splits = {splits}, got {tuple(logits.shape)}")
@@ -57,6 +69,18 @@ class InceptionScore(GatheringMetric):
         state_dict: Inception weights instead of the published file.
         verify_weights: whether that file must be the published one.
         extractor: features from elsewhere; the three arguments above are then not used.
+    Raises:
+        MissingWeights: the published file is wanted and not there.
+        UserError: the weights do not fit.
+
+    Example:
+        >>> def two_classes(images: Tensor) -> dict[str, Tensor]:  # stands for the network: dark or bright
+        ...     bright = (images.float().mean((1, 2, 3)) > 127).long()
+        ...     return {"logits_unbiased": 1000.0 * torch.eye(1008)[bright]}
+        >>> metric = InceptionScore(splits=1, extractor=two_classes)
+        >>> metric.update(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 8, 8))
+        >>> round(metric.compute().item(), 9)
+        2.0
     """
 
     name = "is"

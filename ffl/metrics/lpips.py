@@ -1,4 +1,10 @@
-"""LPIPS (Zhang et al. 2018) with AlexNet: the network of the ``lpips`` package, never downloaded."""
+"""LPIPS (Zhang et al. 2018) with AlexNet: the network of the ``lpips`` package, never downloaded.
+
+With φl the activations after AlexNet's l-th convolution, scaled to length 1 along their channels, and wl trained
+weights of these channels,
+
+    LPIPS(x, y) = sum over l of the mean over positions of wl · (φl(x) - φl(y))²
+"""
 
 import warnings
 from collections.abc import Mapping
@@ -12,30 +18,20 @@ from torch import Tensor, nn
 from ffl.errors import UserError
 from ffl.images import from_uint8
 from ffl.metrics.base import Description, PairMetric, check_images, check_pairs
+from ffl.state_dicts import load_strict
 from ffl.weights import describe_state_dict, describe_weights, load_weights
 
 VERSION = "0.1"
 
 # Layers of torchvision's AlexNet that form each slice of the package's network, by their index in ``features``.
-_SLICES = {0: "slice1", 3: "slice2", 6: "slice3", 8: "slice4", 10: "slice5"}
+SLICES = {0: "slice1", 3: "slice2", 6: "slice3", 8: "slice4", 10: "slice5"}
 
 
-def _backbone(alexnet: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Torchvision's AlexNet keys under the names that the package gives them; the classifier is left out."""
-    renamed = {}
-    for index, part in _SLICES.items():
-        for leaf in ("weight", "bias"):
-            key = f"features.{index}.{leaf}"
-            if key not in alexnet:
-                raise UserError(f"weights alexnet: key {key} is missing; the file is not torchvision's AlexNet")
-            renamed[f"net.{part}.{index}.{leaf}"] = alexnet[key]
-    return renamed
-
-
-def _linear_heads() -> dict[str, Tensor]:
-    """The trained 1×1 convolutions that ship inside the package."""
-    path = Path(lpips_package.__file__).parent / "weights" / f"v{VERSION}" / "alex.pth"
-    return torch.load(path, map_location="cpu", weights_only=True)
+def untrained_lpips() -> nn.Module:
+    """The package's network with random weights."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
+        return lpips_package.LPIPS(pretrained=False, net="alex", version=VERSION, pnet_rand=True, verbose=False)
 
 
 def build_lpips(state_dict: Mapping[str, Tensor] | None = None, verify_weights: bool = True) -> nn.Module:
@@ -51,19 +47,21 @@ def build_lpips(state_dict: Mapping[str, Tensor] | None = None, verify_weights: 
         UserError: if weights are absent or do not fit.
     """
     if state_dict is None:
-        state_dict = {**_backbone(load_weights("alexnet", verify_weights)), **_linear_heads()}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
-        network = lpips_package.LPIPS(pretrained=False, net="alex", version=VERSION, pnet_rand=True, verbose=False)
-    try:
-        missing, unexpected = network.load_state_dict(dict(state_dict), strict=False)
-    except RuntimeError as error:
-        raise UserError(f"LPIPS weights do not fit: {' '.join(str(error).split())}") from error
+        alexnet = load_weights("alexnet", verify_weights)
+        heads = Path(lpips_package.__file__).parent / "weights" / f"v{VERSION}" / "alex.pth"
+        published = torch.load(heads, map_location="cpu", weights_only=True)
+        for index, part in SLICES.items():
+            for leaf in ("weight", "bias"):
+                key = f"features.{index}.{leaf}"
+                if key not in alexnet:
+                    raise UserError(f"weights alexnet: key {key} is missing; the file is not torchvision's AlexNet")
+                published[f"net.{part}.{index}.{leaf}"] = alexnet[key]
+        state_dict = published
+    network = untrained_lpips()
     # The constants of the input scaling and the second name of each head (``lins``) need not be given.
-    absent = [key for key in missing if not key.startswith(("scaling_layer.", "lins."))]
-    if absent or unexpected:
-        raise UserError(f"LPIPS weights do not fit: missing {absent or 'none'}, unexpected {unexpected or 'none'}")
-    return network.eval().requires_grad_(False)
+    constants = ("scaling_layer.", "lins.")
+    names = {key: key for key in network.state_dict() if key in state_dict or not key.startswith(constants)}
+    return load_strict(network, state_dict, "LPIPS (AlexNet)", names).eval().requires_grad_(False)
 
 
 class LPIPS(PairMetric):
@@ -72,6 +70,16 @@ class LPIPS(PairMetric):
     Args:
         state_dict: weights under the ``lpips`` package's keys instead of the published ones.
         verify_weights: whether the AlexNet file must be the published one.
+    Raises:
+        MissingWeights: the published file is wanted and not there.
+        UserError: the weights do not fit.
+
+    Example:
+        >>> metric = LPIPS(state_dict=untrained_lpips().state_dict())
+        >>> images = torch.arange(3 * 64 * 64).view(1, 3, 64, 64).to(torch.uint8)
+        >>> metric.update(images, images)
+        >>> metric.compute().item()
+        0.0
     """
 
     name = "lpips"

@@ -16,6 +16,11 @@ ignored               ids without a trainId: void, and        0, "other"
 absent class in mIoU  left out                                counts as IoU 0
 ====================  ======================================  ==============================================
 
+With nij the number of pixels of class i that are labelled j, ti = sum over j of nij and C classes,
+
+    mIoU = 1/C sum over i of nii / (ti + sum over j of nji - nii)
+    pixel accuracy = sum over i of nii / sum over i of ti
+
 In both, scores are resized bilinearly to the label map (whose own resizing, by nearest neighbour, is the data
 set's) before the largest is taken, and counts are summed over all images before any division, as the official
 evaluators do.
@@ -39,7 +44,7 @@ from torch import Tensor
 
 from ffl.errors import UserError
 from ffl.metrics.base import Description, ImageMetric
-from ffl.metrics.segmenters.segmenter import LabelSetName, Segmenter
+from ffl.metrics.segmenters import LabelSetName, Segmenter
 
 # The CSAIL evaluator's guard against 0 / 0, which makes an absent class count as 0.
 CSAIL_EPS = 1e-10
@@ -54,6 +59,12 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> T
         num_classes: number of classes C.
     Returns:
         int64 (C, C): rows are labels, columns predictions.
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+        >>> confusion_matrix(torch.tensor([0, 1, 1, 0]), torch.tensor([0, 0, 1, -1]), num_classes=2).tolist()
+        [[1, 1], [0, 1]]
     """
     if predictions.shape != labels.shape:
         raise ValueError(f"predictions {tuple(predictions.shape)} and labels {tuple(labels.shape)} must match in shape")
@@ -70,9 +81,14 @@ def class_iou(confusion: Tensor) -> Tensor:
     Returns:
         float64 (C,); NaN for classes in neither labels nor predictions.
     """
+    intersection, union = intersection_and_union(confusion)
+    return intersection / union
+
+
+def intersection_and_union(confusion: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels that labels and predictions both, and that either of them, give to each class: (C,) float64 each."""
     intersection = confusion.diagonal()
-    union = confusion.sum(0) + confusion.sum(1) - intersection
-    return intersection.double() / union.double()
+    return intersection.double(), (confusion.sum(0) + confusion.sum(1) - intersection).double()
 
 
 def mean_iou(confusion: Tensor, absent: Literal["skip", "zero"]) -> Tensor:
@@ -84,16 +100,26 @@ def mean_iou(confusion: Tensor, absent: Literal["skip", "zero"]) -> Tensor:
             ("zero": CSAILVision).
     Returns:
         float64 scalar in [0, 1].
+
+    Example:
+        >>> confusion = torch.tensor([[3, 1], [0, 0]])
+        >>> mean_iou(confusion, "skip").item()  # 3/4 and 0/1
+        0.375
     """
     if absent == "skip":
         return class_iou(confusion).nanmean()
-    intersection = confusion.diagonal()
-    union = confusion.sum(0) + confusion.sum(1) - intersection
-    return (intersection.double() / (union.double() + CSAIL_EPS)).mean()
+    intersection, union = intersection_and_union(confusion)
+    return (intersection / (union + CSAIL_EPS)).mean()
 
 
 def pixel_accuracy(confusion: Tensor, ignored: Tensor | int = 0) -> Tensor:
-    """Correct pixels over counted and ``ignored`` ones: float64 scalar in [0, 1], NaN if there are none."""
+    """Correct pixels over counted and ``ignored`` ones: float64 scalar in [0, 1], NaN if there are none.
+
+    Example:
+        >>> confusion = torch.tensor([[3, 1], [0, 0]])
+        >>> pixel_accuracy(confusion).item(), pixel_accuracy(confusion, ignored=4).item()
+        (0.75, 0.375)
+    """
     return confusion.diagonal().sum().double() / (confusion.sum() + ignored).double()
 
 
@@ -189,7 +215,19 @@ class SegmentationScore(ImageMetric):
 
 
 class MeanIoU(SegmentationScore):
-    """Mean intersection over union (Table 5, mIoU)."""
+    """Mean intersection over union (Table 5, mIoU).
+
+    Example:
+        >>> from ffl.metrics.segmenters import DRNArch, DRNSeg
+        >>> network = DRNSeg(DRNArch(bottleneck=False, depths=(1, 1, 1, 1), channels=(2,) * 8), num_classes=19)
+        >>> network.seg.bias.data[0] = 1e6  # a network that takes everything for class 0, road
+        >>> labels = torch.zeros(1, 16, 16, dtype=torch.int64)  # void, which is not evaluated
+        >>> labels[:, :6], labels[:, 6:8] = 7, 8  # road, pavement
+        >>> metric = MeanIoU("cityscapes", state_dict=network.state_dict())
+        >>> metric.update(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), labels)
+        >>> metric.compute().item()  # road: 6 of 8 rows; pavement: 0; other classes are absent
+        0.375
+    """
 
     name = "miou"
     label = "mIoU"
@@ -203,7 +241,19 @@ class MeanIoU(SegmentationScore):
 
 
 class PixelAccuracy(SegmentationScore):
-    """Correct pixels over evaluated pixels."""
+    """Correct pixels over evaluated pixels.
+
+    Example:
+        >>> from ffl.metrics.segmenters import DRNArch, DRNSeg
+        >>> network = DRNSeg(DRNArch(bottleneck=False, depths=(1, 1, 1, 1), channels=(2,) * 8), num_classes=19)
+        >>> network.seg.bias.data[0] = 1e6  # a network that takes everything for class 0, road
+        >>> labels = torch.zeros(1, 16, 16, dtype=torch.int64)  # void, which is not evaluated
+        >>> labels[:, :6], labels[:, 6:8] = 7, 8  # road, pavement
+        >>> metric = PixelAccuracy("cityscapes", state_dict=network.state_dict())
+        >>> metric.update(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), labels)
+        >>> metric.compute().item()  # 6 of the 8 rows that are evaluated
+        0.75
+    """
 
     name = "accuracy"
     label = "accu"
@@ -216,7 +266,19 @@ class PixelAccuracy(SegmentationScore):
 
 
 class PixelAccuracyAll(SegmentationScore):
-    """Correct pixels over all pixels: ignored ones count as wrong."""
+    """Correct pixels over all pixels: ignored ones count as wrong.
+
+    Example:
+        >>> from ffl.metrics.segmenters import DRNArch, DRNSeg
+        >>> network = DRNSeg(DRNArch(bottleneck=False, depths=(1, 1, 1, 1), channels=(2,) * 8), num_classes=19)
+        >>> network.seg.bias.data[0] = 1e6  # a network that takes everything for class 0, road
+        >>> labels = torch.zeros(1, 16, 16, dtype=torch.int64)  # void, which is not evaluated
+        >>> labels[:, :6], labels[:, 6:8] = 7, 8  # road, pavement
+        >>> metric = PixelAccuracyAll("cityscapes", state_dict=network.state_dict())
+        >>> metric.update(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), labels)
+        >>> metric.compute().item()  # 6 of all 16 rows
+        0.375
+    """
 
     name = "accuracy_all"
     label = "accu"

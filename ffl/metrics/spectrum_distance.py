@@ -1,5 +1,9 @@
 """Distance between the radial power spectra of two sets of images.
 
+With P(r) the power |F|² at frequencies of radius r, averaged over the images of a set, and R = min(H, W) // 2,
+
+    distance = mean over r = 1 ... R of |ln P_real(r) - ln P_fake(r)|
+
 LFD says what PSNR says (see ``ffl.metrics.pixel.lfd``). This says whether generated images have the frequencies of real
 ones: the gap that the paper is about, and that blur hides from pixel errors.
 """
@@ -25,6 +29,13 @@ def spectrum_distance(real: Tensor, fake: Tensor, first_radius: int = 1) -> Tens
         first_radius: leave out smaller radii; radius 0 is the mean brightness.
     Returns:
         Scalar, float64, natural logarithm: 0.69 is a factor of 2 in power at a typical radius.
+    Raises:
+        ValueError: if the profiles differ in length.
+
+    Example:
+        >>> real = torch.tensor([9.0, 4.0, 1.0])
+        >>> round(spectrum_distance(real, real / 2).item(), 9)  # ln 2 at every radius
+        0.693147181
     """
     if real.ndim != 1 or real.shape != fake.shape:
         raise ValueError(f"profiles must be (R + 1,) and alike, got {tuple(real.shape)} and {tuple(fake.shape)}")
@@ -36,6 +47,15 @@ class SpectrumDistance(GatheringMetric):
     """``spectrum_distance`` of mean profiles, over all radii from 1 to R = min(H, W) // 2.
 
     Profiles are averaged over the images of a set before the logarithm. All images must have one size, 2x2 or more.
+
+    Example:
+        >>> real = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
+        >>> real[..., 8, 8] = 200  # equal power at all frequencies
+        >>> metric = SpectrumDistance()
+        >>> metric.update(real, real=True)
+        >>> metric.update(real // 2, real=False)
+        >>> round(metric.compute().item(), 4)  # half the contrast is a quarter of the power: ln 4
+        1.3863
     """
 
     name = "spectrum_distance"
@@ -99,7 +119,17 @@ class SpectrumDistance(GatheringMetric):
 
 
 class SpectrumDistanceTop(SpectrumDistance):
-    """``SpectrumDistance`` over the top octave: radii above R / 2, where upsampling leaves its traces."""
+    """``SpectrumDistance`` over the top octave: radii above R / 2, where upsampling leaves its traces.
+
+    Example:
+        >>> real = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
+        >>> real[..., 8, 8] = 200  # equal power at all frequencies
+        >>> metric = SpectrumDistanceTop()
+        >>> metric.update(real, real=True)
+        >>> metric.update(real // 2, real=False)
+        >>> round(metric.compute().item(), 4)
+        1.3863
+    """
 
     name = "spectrum_distance_top"
     label = "its top octave"

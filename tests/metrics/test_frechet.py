@@ -5,7 +5,7 @@ import pytest
 import torch
 from oracles import Case, names
 
-from ffl.metrics.frechet import FeatureStatistics, frechet_distance
+from ffl.metrics.frechet import FeatureStatistics, frechet_by_definition, frechet_distance
 
 
 @pytest.mark.parametrize("name", names("j_fid_"))
@@ -66,6 +66,13 @@ def test_is_symmetric_and_scales_with_the_square() -> None:
     value = frechet_distance(mu1, sigma1, mu2, sigma2)
     assert frechet_distance(mu2, sigma2, mu1, sigma1) == pytest.approx(value, rel=1e-12)
     assert frechet_distance(3 * mu1, 9 * sigma1, 3 * mu2, 9 * sigma2) == pytest.approx(9 * value, rel=1e-12)
+
+
+def test_equals_the_definition() -> None:
+    rng = np.random.RandomState(2)
+    features = [rng.standard_normal((200, 30)) @ rng.standard_normal((30, 30)) + shift for shift in (0.0, 0.3)]
+    statistics = [value for x in features for value in (x.mean(0), np.cov(x, rowvar=False))]
+    assert frechet_distance(*statistics) == pytest.approx(frechet_by_definition(*statistics), rel=1e-9)
 
 
 @pytest.mark.parametrize("count", [400, 40])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from oracles import Case, names
 from torch import Tensor
+from torch.nn import functional as F
 
 from ffl.errors import UserError
 from ffl.metrics.inception import InceptionFID, load_inception, preprocess_images, resize_tensorflow
@@ -73,12 +74,31 @@ def test_keys_and_shapes_are_the_official_ones(name: str) -> None:
     assert Case(name).key_shapes() == expected
 
 
+def test_equals_pytorch_fid_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = pytest.importorskip("pytorch_fid.inception")
+    network = InceptionFID()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # keeps features alive
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    monkeypatch.setattr(peer, "load_state_dict_from_url", lambda *args, **kwargs: network.state_dict())
+    reference = peer.InceptionV3([0, 1, 2, 3], normalize_input=False, resize_input=False).eval()
+    inputs = preprocess_images(torch.randint(0, 256, (1, 3, 40, 40), dtype=torch.uint8), "pytorch_fid")
+    with torch.no_grad():
+        features, maps = network.eval()(inputs), reference(inputs)
+    for name, expected in zip(("64", "192", "768", "2048"), maps, strict=True):
+        assert features[name].std() > 0
+        assert torch.equal(features[name], F.adaptive_avg_pool2d(expected, 1).flatten(1)), name
+
+
 def test_weights_that_do_not_fit_are_named() -> None:
     state = InceptionFID().state_dict()
     bias = state.pop("fc.bias")
-    with pytest.raises(UserError, match=r"1 missing \(fc\.bias\), 1 unexpected \(fc\.offset\)"):
+    with pytest.raises(UserError, match=r"Inception .* missing: fc\.bias; unexpected: fc\.offset"):
         load_inception({**state, "fc.offset": bias})
-    with pytest.raises(UserError, match=r"size mismatch for fc\.bias.*\[1000\]"):
+    with pytest.raises(UserError, match=r"wrong shape: fc\.bias \(1000,\) for \(1008,\)"):
         load_inception({**state, "fc.bias": bias[:1000]})
 
 

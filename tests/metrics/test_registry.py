@@ -1,12 +1,15 @@
 """Every metric has what programs and tables rely on."""
 
 import importlib
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
 from ffl.errors import UserError
 from ffl.metrics import METRICS, build_metric, task_metrics
+from ffl.weights import WEIGHTS, MissingWeights
 
 ALL = ("reconstruction", "synthesis", "translation", "semantic")
 # What a metric takes, the direction of improvement, and how tables show it: head, factor, digits (None: the table's).
@@ -54,6 +57,25 @@ def test_metrics_without_weights_build_with_the_same_call(name: str) -> None:
     assert metric.name == name
     assert metric.min_images == 1
     assert all(isinstance(value, str | int | float | bool | None) for value in metric.protocol().values())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "weights"),
+    [
+        ("fid", {}, "inception_fid"),
+        ("kid", {}, "inception_fid"),
+        ("is", {}, "inception_fid"),
+        ("lpips", {}, "alexnet"),
+        ("miou", {"label_set": "cityscapes"}, "drn_d_105_cityscapes"),
+        ("accuracy", {"label_set": "ade20k"}, "upernet101_encoder"),
+    ],
+)
+def test_missing_weights_say_how_to_get_them(
+    name: str, options: dict[str, str], weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FFL_WEIGHTS", str(tmp_path))
+    with pytest.raises(MissingWeights, match=rf"^{re.escape(WEIGHTS[weights].filename)} .* {weights}$"):
+        build_metric(name, **options)
 
 
 def test_options_reach_the_metric() -> None:

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from oracles import Case, names
 from PIL import Image
+from tiny_networks import SMALL_DRN, segmenter_weights, small_upernet
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,37 +24,11 @@ from ffl.metrics.segmentation import (
     mean_iou,
     pixel_accuracy,
 )
-from ffl.metrics.segmenters import (
-    LABEL_SETS,
-    DRNArch,
-    DRNSeg,
-    ResNetEncoder,
-    Segmenter,
-    UPerNet,
-    UPerNetDecoder,
-)
-from ffl.metrics.segmenters.drn import DRN
+from ffl.metrics.segmenters import DRN, LABEL_SETS, DRNSeg, Segmenter
 from ffl.metrics.segmenters.segmenter import resize_uint8, upernet_size
-from ffl.weights import WEIGHTS, MissingWeights
+from ffl.weights import WEIGHTS
 
 SCORES = (MeanIoU, PixelAccuracy, PixelAccuracyAll)
-SMALL_DRN = DRNArch(True, (1, 1, 1, 1), (4, 4, 6, 6, 8, 8, 8, 8))
-
-
-def drn_weights(classes: int = 19) -> dict[str, Tensor]:
-    torch.manual_seed(1)
-    return DRNSeg(SMALL_DRN, classes).state_dict()
-
-
-def upernet_weights(classes: int = 150) -> dict[str, dict[str, Tensor]]:
-    torch.manual_seed(2)
-    encoder = ResNetEncoder((1, 1, 1, 1), (4, 4, 4, 6))
-    decoder = UPerNetDecoder(classes, (16, 16, 16, 24), ppm_dim=4, fpn_dim=6)
-    return {"encoder": encoder.state_dict(), "decoder": decoder.state_dict()}
-
-
-def weights(label_set: str) -> Any:
-    return drn_weights() if label_set == "cityscapes" else upernet_weights()
 
 
 def sample(label_set: str, count: int = 5, size: tuple[int, int] = (32, 64)) -> tuple[Tensor, Tensor]:
@@ -69,7 +42,7 @@ def build(label_set: Any, **options: Any) -> dict[str, SegmentationScore]:
     if label_set == "ade20k":
         # The official sizes take minutes.
         options.setdefault("short_sides", (32,))
-    return {kind.name: kind(label_set, state_dict=weights(label_set), **options) for kind in SCORES}
+    return {kind.name: kind(label_set, state_dict=segmenter_weights(label_set), **options) for kind in SCORES}
 
 
 @pytest.fixture
@@ -170,55 +143,13 @@ def test_the_two_pixel_accuracies_by_hand(runs: list[int]) -> None:
     assert float(scores["accuracy"].compute()) == 0
 
 
-@pytest.mark.parametrize("label_set", ["cityscapes", "ade20k"])
-def test_scores_do_not_depend_on_batch_size(label_set: Any) -> None:
-    images, labels = sample(label_set)
-    # Half of each map is what the network says, so that the scores are far from zero.
-    classes = torch.tensor(LABEL_SETS[label_set].class_ids)
-    segmenter = build(label_set)["miou"].segmenter
-    labels[:, :16] = classes[segmenter.predict(images, (32, 64))[:, :16]]
-    values = []
-    for batch in (2, 5):
-        scores = build(label_set)
-        for start in range(0, len(images), batch):
-            for score in scores.values():
-                score.update(images[start : start + batch], labels[start : start + batch])
-        values.append({name: float(score.compute()) for name, score in scores.items()})
-        assert int(scores["miou"].images) == len(images)
-    assert values[0] == values[1]
-    assert values[0]["accuracy"] > values[0]["accuracy_all"] > 0.5
-
-
-def _score_on_rank(rank: int, folder: str, results: Any) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    images, labels = sample("cityscapes")
-    scores = build("cityscapes")
-    share = slice(0, 2) if rank == 0 else slice(2, 5)
-    for score in scores.values():
-        score.update(images[share], labels[share])
-    results[rank] = [float(score.compute()) for score in scores.values()]
-    dist.destroy_process_group()
-
-
-def test_two_ranks_equal_one(tmp_path: Path) -> None:
-    images, labels = sample("cityscapes")
-    scores = build("cityscapes")
-    for score in scores.values():
-        score.update(images, labels)
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(_score_on_rank, args=(str(tmp_path), results), nprocs=2)
-        assert results[0] == results[1] == [float(score.compute()) for score in scores.values()]
-
-
 def test_cityscapes_input_is_normalised_and_cut_to_the_image() -> None:
     images, _ = sample("cityscapes", 1, (20, 44))
-    segmenter = Segmenter.load("cityscapes", drn_weights())
+    segmenter = Segmenter.load("cityscapes", segmenter_weights("cityscapes"))
     constants = LABEL_SETS["cityscapes"]
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (constants.mean, constants.std))
     network = DRNSeg(SMALL_DRN, 19)
-    network.load_state_dict(drn_weights())
+    network.load_state_dict(segmenter_weights("cityscapes"))
     with torch.inference_mode():
         scores = network.eval()((images / 255 - mean) / std)
     assert scores.shape[2:] == (24, 48)
@@ -227,7 +158,7 @@ def test_cityscapes_input_is_normalised_and_cut_to_the_image() -> None:
 
 def test_scores_are_resized_to_the_labels_before_argmax() -> None:
     images, _ = sample("cityscapes", 2)
-    segmenter = Segmenter.load("cityscapes", drn_weights())
+    segmenter = Segmenter.load("cityscapes", segmenter_weights("cityscapes"))
     scores = segmenter._scores(images, (32, 64))
     want = F.interpolate(scores, (64, 128), mode="bilinear", align_corners=False).argmax(1)
     assert torch.equal(segmenter.predict(images, (64, 128)), want)
@@ -235,8 +166,8 @@ def test_scores_are_resized_to_the_labels_before_argmax() -> None:
 
 def test_cityscapes_input_size() -> None:
     images, _ = sample("cityscapes", 2)
-    enlarging = Segmenter.load("cityscapes", drn_weights(), input_size=(64, 128))
-    plain = Segmenter.load("cityscapes", drn_weights())
+    enlarging = Segmenter.load("cityscapes", segmenter_weights("cityscapes"), input_size=(64, 128))
+    plain = Segmenter.load("cityscapes", segmenter_weights("cityscapes"))
     want = plain.predict(resize_uint8(images, (64, 128)), (32, 64))
     assert torch.equal(enlarging.predict(images, (32, 64)), want)
     assert enlarging.protocol()["input_size"] == "128x64, bilinear"
@@ -244,10 +175,8 @@ def test_cityscapes_input_size() -> None:
 
 def test_ade20k_averages_probabilities_over_sizes() -> None:
     images, _ = sample("ade20k", 1, (40, 48))
-    state = upernet_weights()
-    network = UPerNet(
-        ResNetEncoder((1, 1, 1, 1), (4, 4, 4, 6)), UPerNetDecoder(150, (16, 16, 16, 24), ppm_dim=4, fpn_dim=6)
-    ).eval()
+    state = segmenter_weights("ade20k")
+    network = small_upernet()
     network.encoder.load_state_dict(state["encoder"])
     network.decoder.load_state_dict(state["decoder"])
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -292,18 +221,10 @@ def test_resize_equals_pillow(size: tuple[int, int]) -> None:
     assert difference.mean() < 0.06
 
 
-def test_missing_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FFL_WEIGHTS", str(tmp_path))
-    with pytest.raises(MissingWeights, match=r"drn-d-105.*download_weights\.py drn_d_105_cityscapes"):
-        MeanIoU("cityscapes")
-    with pytest.raises(MissingWeights, match=r"download_weights\.py upernet101_encoder"):
-        PixelAccuracy("ade20k")
-
-
 @pytest.mark.parametrize("label_set", ["cityscapes", "ade20k"])
 def test_weights_are_found_and_recorded(label_set: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FFL_WEIGHTS", str(tmp_path))
-    given = weights(label_set)
+    given = segmenter_weights(label_set)
     parts = {"network": given} if label_set == "cityscapes" else given
     for part, entry in LABEL_SETS[label_set].weights.items():
         torch.save(parts[part], tmp_path / WEIGHTS[entry].filename)
@@ -322,9 +243,12 @@ def test_weights_are_found_and_recorded(label_set: Any, tmp_path: Path, monkeypa
 
 
 def test_scores_share_a_network_only_where_all_options_agree() -> None:
-    plain, same = MeanIoU("cityscapes", state_dict=drn_weights()), PixelAccuracy("cityscapes", state_dict=drn_weights())
-    larger = MeanIoU("cityscapes", state_dict=drn_weights(), input_size=(64, 128))
-    other = MeanIoU("cityscapes", state_dict={k: v * 2 for k, v in drn_weights().items()})
+    plain, same = (
+        MeanIoU("cityscapes", state_dict=segmenter_weights("cityscapes")),
+        PixelAccuracy("cityscapes", state_dict=segmenter_weights("cityscapes")),
+    )
+    larger = MeanIoU("cityscapes", state_dict=segmenter_weights("cityscapes"), input_size=(64, 128))
+    other = MeanIoU("cityscapes", state_dict={k: v * 2 for k, v in segmenter_weights("cityscapes").items()})
     assert plain.segmenter is same.segmenter
     assert len({id(score.segmenter) for score in (plain, larger, other)}) == 3
 
@@ -338,14 +262,14 @@ def test_protocols_tell_the_scores_apart() -> None:
         for protocol in protocols.values():
             assert {"network", "input_size", "label_resize", "label_ids", "ignored_labels"} <= protocol.keys()
             assert all(value is None or isinstance(value, str | int | float) for value in protocol.values())
-    cityscapes = MeanIoU("cityscapes", state_dict=drn_weights()).protocol()
+    cityscapes = MeanIoU("cityscapes", state_dict=segmenter_weights("cityscapes")).protocol()
     assert cityscapes["absent_classes"] == "left out of the mean"
     assert protocols["miou"]["absent_classes"] == "count as IoU 0"
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_no_evaluated_pixels_is_an_error(runs: list[int]) -> None:
-    score = PixelAccuracyAll("cityscapes", state_dict=drn_weights())
+    score = PixelAccuracyAll("cityscapes", state_dict=segmenter_weights("cityscapes"))
     with pytest.raises(UserError, match="accuracy_all: needs at least 1 images, got 0"):
         score.compute()
     score.update(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.zeros(1, 2, 2).long())
@@ -365,26 +289,19 @@ def test_no_evaluated_pixels_is_an_error(runs: list[int]) -> None:
 )
 def test_wrong_tensors_are_refused(images: Tensor, labels: Tensor, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
-        MeanIoU("cityscapes", state_dict=drn_weights()).update(images, labels)
+        MeanIoU("cityscapes", state_dict=segmenter_weights("cityscapes")).update(images, labels)
 
 
 def test_wrong_networks_are_refused() -> None:
     with pytest.raises(UserError, match=r"have 5 classes, not 19; take the weights of DRN-D-105"):
-        Segmenter.load("cityscapes", drn_weights(5))
+        Segmenter.load("cityscapes", segmenter_weights("cityscapes", 5))
     with pytest.raises(UserError, match=r"have 7 classes, not 150"):
-        Segmenter.load("ade20k", upernet_weights(7))
+        Segmenter.load("ade20k", segmenter_weights("ade20k", 7))
     with pytest.raises(UserError, match="DRN classifier"):
         Segmenter.load("cityscapes", DRN(SMALL_DRN, 19).state_dict())
     with pytest.raises(UserError, match="'coco'; there is one for cityscapes, ade20k"):
         Segmenter.load("coco", {})  # type: ignore[arg-type]
     with pytest.raises(UserError, match="short_sides is not an option of the cityscapes"):
-        Segmenter.load("cityscapes", drn_weights(), short_sides=(256,))
+        Segmenter.load("cityscapes", segmenter_weights("cityscapes"), short_sides=(256,))
     with pytest.raises(UserError, match="input_size is not an option of the ade20k"):
-        Segmenter.load("ade20k", upernet_weights(), input_size=(256, 256))
-
-
-@pytest.mark.parametrize("kind", SCORES)
-def test_attributes(kind: type[SegmentationScore]) -> None:
-    assert kind.higher_is_better
-    assert kind.inputs == "labels"
-    assert kind.min_images == 1
+        Segmenter.load("ade20k", segmenter_weights("ade20k"), input_size=(256, 256))

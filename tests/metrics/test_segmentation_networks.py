@@ -5,23 +5,13 @@ from typing import Any
 import pytest
 import torch
 from oracles import Case, names
+from tiny_networks import SMALL_DRN, small_upernet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ffl.errors import UserError
-from ffl.metrics.segmenters import (
-    DRN,
-    DRNArch,
-    DRNSeg,
-    ResNetEncoder,
-    UPerNet,
-    UPerNetDecoder,
-    drn_from_state_dict,
-    upernet_from_state_dict,
-)
+from ffl.metrics.segmenters import DRN, DRNSeg, UPerNet, drn_from_state_dict, upernet_from_state_dict
 from ffl.metrics.segmenters.drn import ARCHS
-
-SMALL_DRN = DRNArch(True, (1, 1, 2, 1), (4, 4, 6, 6, 8, 8, 8, 8))
 
 
 def check_prediction(case: Case, scores: Tensor, margin: float) -> None:
@@ -32,10 +22,6 @@ def check_prediction(case: Case, scores: Tensor, margin: float) -> None:
     official = torch.from_numpy(case.arrays["prediction"]).long()
     assert clear.float().mean() > 0.99
     assert torch.equal(scores.argmax(1)[:, rows, columns][clear], official[clear])
-
-
-def small_upernet() -> UPerNet:
-    return UPerNet(ResNetEncoder((1, 1, 2, 1), (4, 4, 6, 8)), UPerNetDecoder(5, (16, 16, 24, 32), ppm_dim=6, fpn_dim=8))
 
 
 @pytest.mark.parametrize("name", names("h_drnseg"))
@@ -146,11 +132,11 @@ def parts(network: UPerNet) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("base.3.0.bn1.weight"), "missing keys: base.3.0.bn1.weight"),
-        (lambda s: s.update({"extra.weight": torch.zeros(1)}), "unexpected keys: extra.weight"),
-        (lambda s: s.update({"seg.bias": torch.zeros(4)}), "misshapen keys: seg.bias"),
-        (lambda s: s.pop("seg.weight"), "not the weights of a DRN-D: key 'seg.weight' is missing"),
-        (lambda s: s.clear(), "not the weights of a DRN-D"),
+        (lambda s: s.pop("base.3.0.bn1.weight"), "segmentation checkpoint: missing: base.3.0.bn1.weight"),
+        (lambda s: s.update({"extra.weight": torch.zeros(1)}), "unexpected: extra.weight"),
+        (lambda s: s.update({"seg.bias": torch.zeros(4)}), "wrong shape: seg.bias \\(4,\\)"),
+        (lambda s: s.pop("seg.weight"), "DRN-D segmentation checkpoint: missing: seg.weight"),
+        (lambda s: s.clear(), "no complete DRN-D segmentation checkpoint"),
     ],
 )
 def test_wrong_drn_weights_are_named(change: Any, message: str) -> None:
@@ -165,8 +151,8 @@ def test_wrong_upernet_weights_are_named() -> None:
     good = parts(small_upernet())
     with pytest.raises(UserError, match=r"encoder.*decoder.*got \['encoder'\]"):
         upernet_from_state_dict({"encoder": good["encoder"]})
-    with pytest.raises(UserError, match=r"not the weights of UPerNet on ResNet: key 'conv_last.1.weight'"):
+    with pytest.raises(UserError, match=r"UPerNet decoder checkpoint: missing: conv_last.1.weight"):
         upernet_from_state_dict({**good, "decoder": {}})
     broken = {k: v for k, v in good["encoder"].items() if k != "bn3.bias"}
-    with pytest.raises(UserError, match=r"UPerNet encoder; missing keys: bn3\.bias"):
+    with pytest.raises(UserError, match=r"UPerNet encoder checkpoint: missing: bn3\.bias"):
         upernet_from_state_dict({**good, "encoder": broken})

@@ -3,7 +3,9 @@
 import hashlib
 import io
 import pickle
+import sys
 import urllib.error
+from collections.abc import Callable
 from email.message import Message
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import torch
 
 from ffl import weights
 from ffl.errors import UserError
+from ffl.training.command import run_script
 from ffl.weights import WEIGHTS, MissingWeights, WeightFile, describe_weights, find_weights, load_weights
 from scripts import download_weights
 
@@ -146,59 +149,73 @@ def test_file_that_is_no_state_dict_is_refused(published: WeightFile) -> None:
         load_weights("small", verify=False)
 
 
-def test_download(published: WeightFile, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
-    assert download_weights.main(["small"]) == 0
+Download = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def download(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Download:
+    """Runs the script with words of a command line: its exit status and what it prints."""
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["download_weights.py", *words])
+        status = 0
+        try:
+            run_script(download_weights.main)
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        said = capsys.readouterr()
+        return status, said.err if status else said.out
+
+    return run
+
+
+def test_download(published: WeightFile, content: bytes, download: Download) -> None:
+    status, said = download("small")
     path = weights.weights_dir() / "small.pth"
-    assert path.read_bytes() == content
+    assert (status, path.read_bytes()) == (0, content)
     assert [file.name for file in path.parent.iterdir()] == ["small.pth"]
-    assert str(path) in capsys.readouterr().out
+    assert str(path) in said
     Path(published.url.removeprefix("file://")).unlink()
-    assert download_weights.main(["small"]) == 0  # already there and right: nothing is fetched
+    assert download("small")[0] == 0  # already there and right: nothing is fetched
 
 
-def test_wrong_download_leaves_nothing_behind(
-    published: WeightFile, content: bytes, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_download_leaves_nothing_behind(published: WeightFile, content: bytes, download: Download) -> None:
     Path(published.url.removeprefix("file://")).write_bytes(content[:-1])
-    assert download_weights.main(["small"]) == 2
-    assert f"{len(content) - 1} bytes, but small.pth has {len(content)}" in capsys.readouterr().err
+    status, said = download("small")
+    assert status == 2
+    assert f"{len(content) - 1} bytes, but small.pth has {len(content)}" in said
     assert list(weights.weights_dir().iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (urllib.error.URLError("Name or service not known"), "Name or service not known"),
+        (urllib.error.HTTPError("", 404, "Not Found", Message(), None), "Not Found"),
+    ],
+)
 def test_offline_says_what_to_fetch_and_where_to_put_it(
-    published: WeightFile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, reason: str, published: WeightFile, download: Download, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable(*arguments: object, **options: object) -> None:
-        raise urllib.error.URLError("Name or service not known")
+        raise error
 
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
-    assert download_weights.main(["small"]) == 2
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
-    for part in ("Name or service not known", published.url, str((weights.weights_dir() / "small.pth").absolute())):
-        assert part in message
-
-
-def test_server_error_is_one_line(
-    published: WeightFile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def missing(*arguments: object, **options: object) -> None:
-        raise urllib.error.HTTPError(published.url, 404, "Not Found", Message(), None)
-
-    monkeypatch.setattr("urllib.request.urlopen", missing)
-    assert download_weights.main(["small"]) == 2
-    assert "Not Found" in capsys.readouterr().err
+    status, said = download("small")
+    assert (status, said.count("\n")) == (2, 1)
+    for part in (reason, published.url, str((weights.weights_dir() / "small.pth").absolute())):
+        assert part in said
 
 
 def test_local_file_is_installed_after_the_same_checks(
-    published: WeightFile, content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    published: WeightFile, content: bytes, tmp_path: Path, download: Download
 ) -> None:
     local = tmp_path / "mine.pth"
     local.write_bytes(b"another file" * 100)
-    assert download_weights.main(["small", "--file", str(local)]) == 2
-    assert f"error: {local}: 1200 bytes" in capsys.readouterr().err
+    status, said = download("small", "--file", str(local))
+    assert (status, said.startswith(f"error: {local}: 1200 bytes")) == (2, True)
     local.write_bytes(content)
-    assert download_weights.main(["small", "--file", str(local)]) == 0
+    assert download("small", f"file={local}")[0] == 0
     assert (weights.weights_dir() / "small.pth").read_bytes() == content
     assert local.exists()
 
@@ -213,27 +230,27 @@ def test_local_file_is_installed_after_the_same_checks(
         (["drn_d_105_cityscapes"], "no direct link: open http://go.yf.io/drn-cityscapes-models"),
     ],
 )
-def test_wrong_commands(
-    arguments: list[str], message: str, published: WeightFile, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert download_weights.main(arguments) == 2
-    assert message in capsys.readouterr().err
+def test_wrong_commands(arguments: list[str], message: str, published: WeightFile, download: Download) -> None:
+    status, said = download(*arguments)
+    assert status == 2
+    assert message in said
 
 
 def test_unwritable_folder_is_one_line(
-    published: WeightFile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    published: WeightFile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, download: Download
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FFL_WEIGHTS", str(tmp_path / "file" / "weights"))
-    assert download_weights.main(["small"]) == 2
-    assert "cannot write" in capsys.readouterr().err
+    status, said = download("small")
+    assert (status, "cannot write" in said) == (2, True)
 
 
-def test_list_shows_what_is_there(published: WeightFile, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("word", ["--list", "list=true"])
+def test_list_shows_what_is_there(word: str, published: WeightFile, content: bytes, download: Download) -> None:
     put(published, content)
-    assert download_weights.main(["--list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    rows = {line.split()[0]: line for line in lines}
+    status, said = download(word)
+    rows = {line.split()[0]: line for line in said.splitlines()}
+    assert status == 0
     assert " yes " in rows["small"]
     assert " no " in rows["alexnet"]
     assert "244 MB" in rows["alexnet"]

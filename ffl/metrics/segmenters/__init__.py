@@ -1,9 +1,8 @@
 """Segmentation networks of the published evaluations, built from their official weight files."""
 
-from ffl.metrics.segmenters.drn import DRN, DRNArch, DRNSeg
-from ffl.metrics.segmenters.loading import drn_from_state_dict, upernet_from_state_dict
-from ffl.metrics.segmenters.segmenter import LABEL_SETS, LabelSet, Segmenter
-from ffl.metrics.segmenters.upernet import ResNetEncoder, UPerNet, UPerNetDecoder
+from ffl.metrics.segmenters.drn import DRN, DRNArch, DRNSeg, drn_from_state_dict
+from ffl.metrics.segmenters.segmenter import LABEL_SETS, LabelSet, LabelSetName, Segmenter
+from ffl.metrics.segmenters.upernet import ResNetEncoder, UPerNet, UPerNetDecoder, upernet_from_state_dict
 
 __all__ = [
     "DRN",
@@ -11,6 +10,7 @@ __all__ = [
     "DRNArch",
     "DRNSeg",
     "LabelSet",
+    "LabelSetName",
     "ResNetEncoder",
     "Segmenter",
     "UPerNet",

@@ -3,15 +3,17 @@
 Keys of the state dict are those of the official repository (fyu/drn), so its weight files load as they are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ffl.metrics.segmenters.blocks import BasicBlock, Block, Bottleneck, conv3x3, residual_stage
+from ffl.metrics.segmenters.blocks import conv_bn_relu, residual_stage
+from ffl.state_dicts import StateDict, load_strict
 
 CHANNELS = (16, 32, 64, 128, 256, 512, 512, 512)
+FIXED_KERNEL = "up.weight"
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class DRNArch:
     """
 
     bottleneck: bool
-    depths: tuple[int, int, int, int]
+    depths: tuple[int, ...]
     channels: tuple[int, ...] = CHANNELS
 
 
@@ -42,28 +44,20 @@ def drn_stages(arch: DRNArch) -> list[nn.Sequential]:
 
     layer0 takes RGB, (N, 3, H, W); layer8 gives (N, channels[7], H / 8, W / 8), rounded up.
     """
-    block: Block = Bottleneck if arch.bottleneck else BasicBlock
-    width = arch.channels
-    outer = [c * block.expansion for c in width]
+    c1, c2, c3, c4, c5, c6, c7, c8 = arch.channels
+    depths, bottleneck = arch.depths, arch.bottleneck
+    expansion = 4 if bottleneck else 1
     return [
-        nn.Sequential(
-            nn.Conv2d(3, width[0], 7, padding=3, bias=False), nn.BatchNorm2d(width[0]), nn.ReLU(inplace=True)
-        ),
-        _conv_stage(width[0], width[0]),
-        _conv_stage(width[0], width[1], stride=2),
-        residual_stage(block, width[1], width[2], arch.depths[0], stride=2),
-        residual_stage(block, outer[2], width[3], arch.depths[1], stride=2),
-        residual_stage(block, outer[3], width[4], arch.depths[2], dilation=2),
-        residual_stage(block, outer[4], width[5], arch.depths[3], dilation=4),
-        _conv_stage(outer[5], width[6], dilation=2),
-        _conv_stage(width[6], width[7]),
+        conv_bn_relu(3, c1, 7),
+        conv_bn_relu(c1, c1, 3),
+        conv_bn_relu(c1, c2, 3, stride=2),
+        residual_stage(c2, c3, depths[0], stride=2, bottleneck=bottleneck),
+        residual_stage(expansion * c3, c4, depths[1], stride=2, bottleneck=bottleneck),
+        residual_stage(expansion * c4, c5, depths[2], dilation=2, bottleneck=bottleneck),
+        residual_stage(expansion * c5, c6, depths[3], dilation=4, bottleneck=bottleneck),
+        conv_bn_relu(expansion * c6, c7, 3, dilation=2),
+        conv_bn_relu(c7, c8, 3),
     ]
-
-
-def _conv_stage(in_channels: int, channels: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        conv3x3(in_channels, channels, stride, dilation), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
-    )
 
 
 class DRN(nn.Module):
@@ -108,9 +102,19 @@ class DRNSeg(nn.Module):
 
     def __init__(self, arch: DRNArch, num_classes: int, torch_up: bool = False) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.base = nn.Sequential(*drn_stages(arch))
         self.seg = nn.Conv2d(arch.channels[7], num_classes, 1)
-        self.up = nn.UpsamplingBilinear2d(scale_factor=8) if torch_up else _bilinear_up(num_classes)
+        self.up: nn.Module
+        if torch_up:
+            self.up = nn.UpsamplingBilinear2d(scale_factor=8)
+        else:
+            up = nn.ConvTranspose2d(
+                num_classes, num_classes, 16, stride=8, padding=4, groups=num_classes, bias=False
+            ).requires_grad_(False)
+            triangle = 1 - (torch.arange(16, dtype=torch.float64) / 8 - 15 / 16).abs()
+            up.weight.copy_(torch.outer(triangle, triangle).expand_as(up.weight))
+            self.up = up
 
     def logits(self, images: Tensor) -> Tensor:
         """Class scores at 1/8 of the size: (N, 3, H, W) -> (N, num_classes, H / 8, W / 8), rounded up."""
@@ -127,26 +131,36 @@ class DRNSeg(nn.Module):
         return torch.log_softmax(self.up(self.logits(images)), dim=1)
 
 
-def _bilinear_up(num_classes: int) -> nn.ConvTranspose2d:
-    up = nn.ConvTranspose2d(
-        num_classes, num_classes, 16, stride=8, padding=4, groups=num_classes, bias=False
-    ).requires_grad_(False)
-    taps = torch.arange(16, dtype=torch.float64)
-    triangle = 1 - (taps / 8 - 15 / 16).abs()
-    up.weight.copy_(torch.outer(triangle, triangle).expand_as(up.weight))
-    return up
+def drn_from_state_dict(
+    state_dict: Mapping[str, Tensor], *, torch_up: bool | None = None, pool_size: int = 28
+) -> DRNSeg | DRN:
+    """A dilated residual network in evaluation mode, its shape read from the weights.
 
-
-def infer_arch(shapes: Mapping[str, Sequence[int]], prefix: str) -> DRNArch:
-    """Shape of the network whose stages have keys ``<prefix><i>.``; KeyError where a needed key is absent."""
-    depths = [0, 0, 0, 0]
-    for stage in range(4):
-        while f"{prefix}{stage + 3}.{depths[stage]}.conv1.weight" in shapes:
-            depths[stage] += 1
-    convs = [f"{i}.0.weight" for i in (1, 2)] + [f"{i}.0.conv1.weight" for i in (3, 4, 5, 6)]
-    convs += [f"{i}.0.weight" for i in (7, 8)]
-    return DRNArch(
-        bottleneck=f"{prefix}3.0.conv3.weight" in shapes,
-        depths=(depths[0], depths[1], depths[2], depths[3]),
-        channels=tuple(shapes[prefix + conv][0] for conv in convs),
+    Args:
+        state_dict: official weights: keys ``base.<i>...``, ``seg`` (segmentation) or ``layer<i>...``, ``fc``
+            (classification).
+        torch_up: which upsampling a segmentation network uses, see ``DRNSeg``. None decides by whether there
+            is an ``up.weight``; False also takes weights without it, since that kernel is a constant.
+        pool_size: see ``DRN``; classification only.
+    Raises:
+        UserError: the keys or shapes are not those of a DRN-D.
+    """
+    classifier = any(key.removeprefix("module.") == "layer0.0.weight" for key in state_dict)
+    kind = "DRN-D classifier" if classifier else "DRN-D segmentation"
+    state = StateDict(kind, state_dict)
+    prefix = "layer" if classifier else "base."
+    residual = (3, 4, 5, 6)
+    convs = {stage: f"{prefix}{stage}.0.{'conv1.' if stage in residual else ''}weight" for stage in range(1, 9)}
+    arch = DRNArch(
+        bottleneck=f"{prefix}3.0.conv3.weight" in state.tensors,
+        depths=tuple(state.count(f"{prefix}{stage}.{{}}.conv1.weight") for stage in residual),
+        channels=tuple(state.shape(key)[0] for key in convs.values()),
     )
+    network: DRNSeg | DRN
+    if classifier:
+        network = DRN(arch, state.shape("fc.weight")[0], pool_size)
+    else:
+        torch_up = FIXED_KERNEL not in state.tensors if torch_up is None else torch_up
+        network = DRNSeg(arch, state.shape("seg.weight")[0], torch_up)
+    load_strict(network, state.tensors, kind, optional=(FIXED_KERNEL,))
+    return network.requires_grad_(False).eval()

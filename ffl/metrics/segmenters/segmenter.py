@@ -1,4 +1,4 @@
-"""From 8-bit images to class ids, the way each official evaluator prepares images and combines scores."""
+"""From 8-bit images to class ids, as each official evaluator prepares images and combines scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,8 @@ from torch.nn import functional as F
 
 from ffl.errors import UserError
 from ffl.metrics.base import Description, check_images
-from ffl.metrics.segmenters.drn import DRN, DRNSeg
-from ffl.metrics.segmenters.loading import drn_from_state_dict, upernet_from_state_dict
-from ffl.metrics.segmenters.upernet import UPerNet
+from ffl.metrics.segmenters.drn import DRN, DRNSeg, drn_from_state_dict
+from ffl.metrics.segmenters.upernet import UPerNet, resize, upernet_from_state_dict
 from ffl.weights import describe_state_dict, describe_weights, find_weights, load_weights
 
 # Cityscapes labelIds that are evaluated, in the order of their trainIds 0 ... 18 (cityscapesScripts).
@@ -155,32 +154,49 @@ class Segmenter(nn.Module):
             MissingWeights: a file is not there.
             UserError: the weights do not fit, or an option is not one of this evaluation.
         """
+        # Options of one evaluation are no options of the other.
         if label_set not in LABEL_SETS:
             known = ", ".join(LABEL_SETS)
             raise UserError(f"no segmentation network for {label_set!r}; there is one for {known}")
         labels = LABEL_SETS[label_set]
-        upernet = label_set == "ade20k"
-        if (input_size if upernet else short_sides) is not None:
-            option = "input_size" if upernet else "short_sides"
+        is_upernet = label_set == "ade20k"
+        if (input_size if is_upernet else short_sides) is not None:
+            option = "input_size" if is_upernet else "short_sides"
             raise UserError(f"{option} is not an option of the {label_set} evaluation; leave it out")
         size = None if input_size is None else (int(input_size[0]), int(input_size[1]))
         sides = labels.short_sides if short_sides is None else tuple(short_sides)
-        parts: Mapping[str, Any] | None = None
+
+        # Describing the weights comes first: a network of the same weights and options may be there already.
         if state_dict is None:
             for name in labels.weights.values():
                 find_weights(name, verify_weights)
             described = [describe_weights(name) for name in labels.weights.values()]
         else:
-            parts = state_dict if upernet else {"network": state_dict}
+            parts: Mapping[str, Any] = state_dict if is_upernet else {"network": state_dict}
             described = [describe_state_dict(part) for part in parts.values()]
-        weights = _join(described)
+        weights: dict[str, str | bool] = {
+            "weights": ", ".join(str(part["weights"]) for part in described),
+            "weights_sha256": ", ".join(str(part["weights_sha256"]) for part in described),
+            "weights_verified": all(part["weights_verified"] for part in described),
+        }
         key = (label_set, size, sides, weights["weights_sha256"])
-        segmenter = cls._shared.get(key)
-        if segmenter is None:
-            if parts is None:
-                parts = {p: load_weights(name, verify_weights) for p, name in labels.weights.items()}
-            segmenter = cls(labels, _build(labels, parts), weights, size, sides)
-            cls._shared[key] = segmenter
+        if (segmenter := cls._shared.get(key)) is not None:
+            return segmenter
+
+        # The shapes of the weights tell the network, which must be the one of this label set.
+        if state_dict is None:
+            parts = {part: load_weights(name, verify_weights) for part, name in labels.weights.items()}
+        network: DRNSeg | DRN | UPerNet
+        network = upernet_from_state_dict(parts) if is_upernet else drn_from_state_dict(parts["network"])
+        if isinstance(network, DRN):
+            raise UserError("these are the weights of a DRN classifier; take those of the segmentation network")
+        if network.num_classes != labels.num_classes:
+            raise UserError(
+                f"these weights have {network.num_classes} classes, not {labels.num_classes}; "
+                f"take the weights of {labels.network} trained on {labels.name}"
+            )
+        segmenter = cls(labels, network, weights, size, sides)
+        cls._shared[key] = segmenter
         return segmenter
 
     @torch.inference_mode()
@@ -210,7 +226,7 @@ class Segmenter(nn.Module):
             height, width = resized.shape[2:]
             # The upsampling of DRN rounds sides up to multiples of 8; the excess lies beyond the image.
             scores = self.network(self._normalise(resized))[:, :, :height, :width]
-            return F.interpolate(scores, size, mode="bilinear", align_corners=False)
+            return resize(scores, size)
         total = torch.zeros((), device=images.device)
         for side in self.short_sides:
             resized = resize_uint8(images, upernet_size(images.shape[2:], side))
@@ -245,9 +261,15 @@ class Segmenter(nn.Module):
 
 
 def resize_uint8(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear with antialiasing as Pillow does it: across, then down, rounded to 8 bits after each.
+    """Resize bilinearly with antialiasing as Pillow does: across, then down, rounded to 8 bits after each.
 
-    uint8 (N, 3, H, W) to uint8 (N, 3, *size). A grey level may differ where a value is within rounding of a half.
+    A grey level may differ from Pillow's by one where a value is within rounding of a half.
+
+    Args:
+        images: uint8 (N, 3, H, W).
+        size: (height, width) of the result.
+    Returns:
+        uint8 (N, 3, *size).
     """
     for target in ((images.shape[2], size[1]), size):
         if tuple(images.shape[2:]) != tuple(target):
@@ -258,34 +280,18 @@ def resize_uint8(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def upernet_size(size: Sequence[int], short_side: int) -> tuple[int, int]:
-    """(height, width) that the CSAIL evaluator resizes an image of ``size`` (height, width) to."""
+    """The size that the CSAIL evaluator resizes an image to.
+
+    Args:
+        size: (height, width) of the image.
+        short_side: one of the shorter sides that it averages over.
+    Returns:
+        (height, width), multiples of 32.
+
+    Example:
+        >>> upernet_size((256, 256), 300)
+        (320, 320)
+    """
     scale = min(short_side / min(size), UPERNET_MAX_SIDE / max(size))
     height, width = (-(-int(side * scale) // UPERNET_MULTIPLE) * UPERNET_MULTIPLE for side in size)
     return height, width
-
-
-def _build(labels: LabelSet, parts: Mapping[str, Any]) -> DRNSeg | UPerNet:
-    network: DRNSeg | DRN | UPerNet
-    if labels.name == "ade20k":
-        network = upernet_from_state_dict(parts)
-        classes = parts["decoder"]["conv_last.1.weight"].shape[0]
-    else:
-        network = drn_from_state_dict(parts["network"])
-        if isinstance(network, DRN):
-            raise UserError("these are the weights of a DRN classifier; take those of the segmentation network")
-        classes = network.seg.out_channels
-    if classes != labels.num_classes:
-        raise UserError(
-            f"these weights have {classes} classes, not {labels.num_classes}; "
-            f"take the weights of {labels.network} trained on {labels.name}"
-        )
-    return network
-
-
-def _join(described: Sequence[Mapping[str, str | bool]]) -> dict[str, str | bool]:
-    """One description of several weight files."""
-    return {
-        "weights": ", ".join(str(part["weights"]) for part in described),
-        "weights_sha256": ", ".join(str(part["weights_sha256"]) for part in described),
-        "weights_verified": all(part["weights_verified"] for part in described),
-    }

@@ -3,15 +3,19 @@
 State dicts have the keys of CSAILVision/semantic-segmentation-pytorch, whose ADE20K weights are two files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ffl.metrics.segmenters.blocks import Bottleneck, conv3x3, residual_stage
+from ffl.errors import UserError
+from ffl.metrics.segmenters.blocks import conv3x3, conv_bn_relu, residual_stage
+from ffl.state_dicts import StateDict, load_strict
 
 POOL_SCALES = (1, 2, 3, 6)
+# What CSAIL's batch normalisation keeps besides the usual, not read in evaluation.
+BOOKKEEPING = ("._tmp_running_mean", "._tmp_running_var", "._running_iter")
 
 
 class ResNetEncoder(nn.Module):
@@ -32,10 +36,10 @@ class ResNetEncoder(nn.Module):
         self.bn3 = nn.BatchNorm2d(128)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = residual_stage(Bottleneck, 128, channels[0], depths[0])
-        self.layer2 = residual_stage(Bottleneck, 4 * channels[0], channels[1], depths[1], stride=2)
-        self.layer3 = residual_stage(Bottleneck, 4 * channels[1], channels[2], depths[2], stride=2)
-        self.layer4 = residual_stage(Bottleneck, 4 * channels[2], channels[3], depths[3], stride=2)
+        self.layer1 = residual_stage(128, channels[0], depths[0])
+        self.layer2 = residual_stage(4 * channels[0], channels[1], depths[1], stride=2)
+        self.layer3 = residual_stage(4 * channels[1], channels[2], depths[2], stride=2)
+        self.layer4 = residual_stage(4 * channels[2], channels[3], depths[3], stride=2)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features of the four stages, at 1/4, 1/8, 1/16 and 1/32 of the size of normalised images."""
@@ -67,13 +71,14 @@ class UPerNetDecoder(nn.Module):
         fpn_dim: int = 512,
     ) -> None:
         super().__init__()
+        self.num_classes = num_classes
         deepest = in_channels[-1]
-        self.ppm_conv = nn.ModuleList(_conv_bn_relu(deepest, ppm_dim, 1) for _ in POOL_SCALES)
-        self.ppm_last_conv = _conv_bn_relu(deepest + len(POOL_SCALES) * ppm_dim, fpn_dim, 3)
-        self.fpn_in = nn.ModuleList(_conv_bn_relu(channels, fpn_dim, 1) for channels in in_channels[:-1])
-        self.fpn_out = nn.ModuleList(nn.Sequential(_conv_bn_relu(fpn_dim, fpn_dim, 3)) for _ in in_channels[:-1])
+        self.ppm_conv = nn.ModuleList(conv_bn_relu(deepest, ppm_dim, 1) for _ in POOL_SCALES)
+        self.ppm_last_conv = conv_bn_relu(deepest + len(POOL_SCALES) * ppm_dim, fpn_dim, 3)
+        self.fpn_in = nn.ModuleList(conv_bn_relu(channels, fpn_dim, 1) for channels in in_channels[:-1])
+        self.fpn_out = nn.ModuleList(nn.Sequential(conv_bn_relu(fpn_dim, fpn_dim, 3)) for _ in in_channels[:-1])
         self.conv_last = nn.Sequential(
-            _conv_bn_relu(len(in_channels) * fpn_dim, fpn_dim, 3), nn.Conv2d(fpn_dim, num_classes, 1)
+            conv_bn_relu(len(in_channels) * fpn_dim, fpn_dim, 3), nn.Conv2d(fpn_dim, num_classes, 1)
         )
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -82,14 +87,14 @@ class UPerNetDecoder(nn.Module):
         pooled = [deepest]
         for scale, conv in zip(POOL_SCALES, self.ppm_conv, strict=True):
             # The official order: resize, then convolve.
-            pooled.append(conv(_resize(F.adaptive_avg_pool2d(deepest, scale), deepest.shape[2:])))
+            pooled.append(conv(resize(F.adaptive_avg_pool2d(deepest, scale), deepest.shape[2:])))
         top = self.ppm_last_conv(torch.cat(pooled, dim=1))
         pyramid = [top]
         for level in reversed(range(len(features) - 1)):
             lateral = self.fpn_in[level](features[level])
-            top = lateral + _resize(top, lateral.shape[2:])
+            top = lateral + resize(top, lateral.shape[2:])
             pyramid.insert(0, self.fpn_out[level](top))
-        fused = torch.cat([_resize(level, pyramid[0].shape[2:]) for level in pyramid], dim=1)
+        fused = torch.cat([resize(level, pyramid[0].shape[2:]) for level in pyramid], dim=1)
         return self.conv_last(fused)
 
 
@@ -104,6 +109,7 @@ class UPerNet(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
+        self.num_classes = decoder.num_classes
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores at 1/4 of the size.
@@ -117,13 +123,35 @@ class UPerNet(nn.Module):
 
     def probabilities(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Probabilities (N, num_classes, *size): the scores are resized bilinearly before the softmax."""
-        return torch.softmax(_resize(self(images), size), dim=1)
+        return torch.softmax(resize(self(images), size), dim=1)
 
 
-def _conv_bn_relu(in_channels: int, channels: int, kernel_size: int) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, channels, kernel_size, padding=kernel_size // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
-
-
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear, without antialiasing: (N, C, h, w) to (N, C, *size)."""
     return F.interpolate(x, list(size), mode="bilinear", align_corners=False)
+
+
+def upernet_from_state_dict(state_dicts: Mapping[str, Mapping[str, Tensor]]) -> UPerNet:
+    """UPerNet on a ResNet with bottlenecks, in evaluation mode, its shape read from the weights.
+
+    Args:
+        state_dicts: the two official files under "encoder" and "decoder".
+    Raises:
+        UserError: a part is missing, or its keys or shapes are not those of this network.
+    """
+    if set(state_dicts) != {"encoder", "decoder"}:
+        raise UserError(f'UPerNet takes weights under "encoder" and "decoder", got {sorted(state_dicts)}')
+    kinds = {part: f"UPerNet {part}" for part in state_dicts}
+    states = {part: StateDict(kinds[part], state_dict) for part, state_dict in state_dicts.items()}
+    stages, encoded, decoded = (1, 2, 3, 4), states["encoder"], states["decoder"]
+    channels = [encoded.shape(f"layer{stage}.0.conv1.weight")[0] for stage in stages]
+    encoder = ResNetEncoder([encoded.count(f"layer{stage}.{{}}.conv1.weight") for stage in stages], channels)
+    decoder = UPerNetDecoder(
+        num_classes=decoded.shape("conv_last.1.weight")[0],
+        in_channels=[4 * width for width in channels],
+        ppm_dim=decoded.shape("ppm_conv.0.0.weight")[0],
+        fpn_dim=decoded.shape("ppm_last_conv.0.weight")[0],
+    )
+    load_strict(encoder, encoded.tensors, kinds["encoder"], ignored=BOOKKEEPING)
+    load_strict(decoder, decoded.tensors, kinds["decoder"], ignored=BOOKKEEPING)
+    return UPerNet(encoder, decoder).requires_grad_(False).eval()
