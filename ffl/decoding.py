@@ -1,6 +1,6 @@
 """From the bytes of an image file to 8-bit RGB: one decoder for training and evaluation, Pillow as in the paper.
 
-What ``Image.open(...).convert("RGB")`` gives, bit for bit on ordinary RGB files. Where a file is out of the ordinary:
+Ordinary RGB files give what ``Image.open(...).convert("RGB")`` does, bit for bit. For others:
 
 - EXIF orientation is not applied unless asked for, as in the authors' pipeline.
 - Transparency is composited over white; dropping it would show whatever colour lies under invisible pixels.
@@ -27,26 +27,26 @@ def decode_rgb(data: bytes, exif_orientation: bool = False) -> Image.Image:
     Raises:
         ValueError: not an image, cut short, too large, or without a known range of values.
     """
-    with _one_reason():
+    with _give_one_reason():
         image = load_image(data)
         return to_rgb(ImageOps.exif_transpose(image) if exif_orientation else image)
 
 
 def load_image(data: bytes) -> Image.Image:
-    """The first frame of an image file with the pixels that it holds, whatever they stand for.
+    """Read the first frame of an image file in its own mode, without converting its values.
 
     Raises:
         ValueError: not an image, cut short or too large.
     """
-    with _one_reason():
+    with _give_one_reason():
         image: Image.Image = Image.open(io.BytesIO(data))
         image.load()
         return image
 
 
 @contextlib.contextmanager
-def _one_reason() -> Iterator[None]:
-    """Around Pillow: ValueError for a file that it cannot decode, and silence about one that it can."""
+def _give_one_reason() -> Iterator[None]:
+    """Raise ValueError for what Pillow cannot decode inside the block, and silence its warnings about what it can."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large photographs, damaged tags and the like
@@ -58,10 +58,10 @@ def _one_reason() -> Iterator[None]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL mode to RGB, as the module docstring says.
+    """Convert an image of any PIL mode to RGB, as the module's docstring says.
 
     Raises:
-        ValueError: floats, or integers beyond 16 bits, whose range nothing tells.
+        ValueError: if its values are floats, or integers beyond 16 bits, so that their range is not known.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image

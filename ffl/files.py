@@ -1,4 +1,4 @@
-"""Files: written so that a crash at any moment leaves the old version or the new one; known by their digests."""
+"""Writing files so that a crash at any moment leaves the old version or the new one, and their digests."""
 
 import errno
 import functools
@@ -15,7 +15,7 @@ from ffl.errors import UserError
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside ``path``: on success it is flushed and takes the name, on failure it goes."""
+    """Open a temporary file that takes the place of ``path`` at the end of the block, or vanishes if that raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -23,7 +23,9 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files; results are for others to read
+        umask = os.umask(0)  # which only setting it tells
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files; results are for others to read
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -32,7 +34,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def failed_writes(path: Path, advice: str) -> Iterator[None]:
-    """Around whatever writes below ``path``: turn a failure into one line.
+    """Turn a failure to write below ``path``, inside the block, into one line.
 
     Args:
         path: a file or folder, for the message.
@@ -46,12 +48,6 @@ def failed_writes(path: Path, advice: str) -> Iterator[None]:
         if error.errno == errno.EPIPE:  # that is the terminal
             raise
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); {advice}") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: Path, text: str) -> None:

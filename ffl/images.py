@@ -22,6 +22,10 @@ def from_uint8(images: Tensor) -> Tensor:
         images: uint8, any shape, [0, 255].
     Returns:
         float32 of the same shape, [-1, 1], by the arithmetic of ToTensor and Normalize(0.5, 0.5).
+
+    Example:
+        >>> from_uint8(torch.tensor([0, 255], dtype=torch.uint8))
+        tensor([-1.,  1.])
     """
     if images.dtype != torch.uint8:
         raise TypeError(f"from_uint8 takes uint8 images, got {images.dtype}")
@@ -36,6 +40,11 @@ def to_uint8(images: Tensor, protocol: Protocol) -> Tensor:
         protocol: "paper" truncates, "rounded" rounds to nearest.
     Returns:
         uint8 of the same shape.
+
+    Example:
+        >>> images = torch.tensor([-1.0, 0.0, 2.0])
+        >>> to_uint8(images, "paper"), to_uint8(images, "rounded")
+        (tensor([  0, 127, 255], dtype=torch.uint8), tensor([  0, 128, 255], dtype=torch.uint8))
     """
     scaled = (images.float().clamp(-1, 1) + 1) / 2 * 255
     if protocol == "rounded":

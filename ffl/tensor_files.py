@@ -1,4 +1,4 @@
-"""Files of tensors, read without executing anything that they hold."""
+"""Reading files of tensors without executing anything that they hold."""
 
 import re
 import warnings
@@ -14,7 +14,7 @@ class UnreadableTensors(Exception):
 
 
 def read_tensors(path: Path, known: Sequence[type] = ()) -> Any:
-    """The content of a file that ``torch.save`` wrote, tensors on the CPU.
+    """Read a file that ``torch.save`` wrote, with its tensors on the CPU.
 
     Args:
         path: of the file.
@@ -30,13 +30,11 @@ def read_tensors(path: Path, known: Sequence[type] = ()) -> Any:
             warnings.simplefilter("ignore")  # of a pickle protocol that torch itself would not have chosen
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises anything on bytes that are not a pickle
-        raise UnreadableTensors(_reason(str(error))) from None
-
-
-def _reason(text: str) -> str:
-    """What is wrong, in our words: torch's own advice is to turn the protection off."""
-    if refused := re.search(r"GLOBAL ([\w.]+)", text):
-        return f"it refers to {refused[1]}, and only tensors and plain values are ever loaded"
-    if "PytorchStreamReader" in text:
-        return "it is cut short or altered"
-    return "it is not what torch.save writes"
+        # In our own words: torch's advice is to turn the protection off.
+        if refused := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            reason = f"it refers to {refused[1]}, and only tensors and plain values are ever loaded"
+        elif "PytorchStreamReader" in str(error):
+            reason = "it is cut short or altered"
+        else:
+            reason = "it is not what torch.save writes"
+        raise UnreadableTensors(reason) from None

@@ -99,7 +99,7 @@ WEIGHTS: dict[str, WeightFile] = {
 
 
 class MissingWeights(UserError):
-    """A weight file is not there; the message says how to get it."""
+    """A weight file is absent; the message says how to get it."""
 
 
 def weights_dir() -> Path:
@@ -119,12 +119,14 @@ def weight_file(name: str) -> WeightFile:
 
 
 def find_weights(name: str, verify: bool = True) -> Path:
-    """Path of a weight file that is there and, unless told otherwise, is the published one.
+    """Find a weight file, and check that it is the published one unless told otherwise.
 
     Args:
         name: a key of ``WEIGHTS``.
         verify: check size and SHA-256 where they are published. False accepts any file, such as one's own weights;
             ``describe_weights`` then says that it is not the published file.
+    Returns:
+        Its path.
     Raises:
         MissingWeights: if the file is not there.
         UserError: if it is another file.
@@ -142,7 +144,7 @@ def find_weights(name: str, verify: bool = True) -> Path:
 
 
 def load_weights(name: str, verify: bool = True) -> dict[str, Tensor]:
-    """State dict of a weight file, on the CPU, loaded without executing code from it.
+    """Read the state dict of a registered weight file, on the CPU, without executing code from it.
 
     Raises:
         MissingWeights: if the file is not there.
@@ -153,7 +155,7 @@ def load_weights(name: str, verify: bool = True) -> dict[str, Tensor]:
 
 
 def read_weights(path: Path, fix: str, origin: str | None = None) -> dict[str, Tensor]:
-    """The state dict in a file, on the CPU, loaded without executing code from it.
+    """Read the state dict in a file, on the CPU, without executing code from it.
 
     Args:
         path: of the file.
@@ -173,7 +175,7 @@ def read_weights(path: Path, fix: str, origin: str | None = None) -> dict[str, T
 
 
 def describe_weights(name: str) -> dict[str, str | bool]:
-    """Which file a number came from: its name, its actual SHA-256, and whether that is the published one."""
+    """Say in a record which file was used: its name, its SHA-256, and whether that is the published one."""
     entry = weight_file(name)
     digest = file_sha256(find_weights(name, verify=False))
     verified = entry.sha256 is not None and digest.startswith(entry.sha256)
@@ -181,7 +183,7 @@ def describe_weights(name: str) -> dict[str, str | bool]:
 
 
 def describe_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, str | bool]:
-    """``describe_weights`` for weights passed as tensors: SHA-256 of keys, types, shapes and values."""
+    """Say in a record which tensors were used: the SHA-256 of their keys, types, shapes and values."""
     digest = hashlib.sha256()
     for key in sorted(state_dict):
         value = state_dict[key].detach().cpu().contiguous()
@@ -191,9 +193,14 @@ def describe_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, str | boo
 
 
 def check_file(path: Path, entry: WeightFile, origin: str | None = None) -> None:
-    """Raise UserError unless a file has the size and SHA-256 of ``entry``, those of them that are published.
+    """Check the size and the SHA-256 of a file, as far as they are published.
 
-    ``origin`` names the file in the message where ``path`` is a temporary copy.
+    Args:
+        path: of the file.
+        entry: what it should be.
+        origin: names the file in the message where ``path`` is a temporary copy.
+    Raises:
+        UserError: if one of them differs.
     """
     shown, fix = origin or str(path), f"get it again from {entry.url}"
     size = path.stat().st_size

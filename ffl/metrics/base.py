@@ -1,4 +1,4 @@
-"""What all image metrics have in common: names, directions, input checks, sums that are exact over ranks."""
+"""The base classes of all metrics, the checks of their inputs, and sums that are exact over batches and ranks."""
 
 import math
 from collections.abc import Callable
@@ -43,18 +43,18 @@ def crop(images: Tensor, border: int) -> Tensor:
 
 
 def map_pairs(function: Callable[[Tensor, Tensor], Tensor], fake: Tensor, real: Tensor, elements: int) -> Tensor:
-    """``function`` of pairs, a few images at a time.
+    """Apply ``function`` to pairs of images, a few at a time.
 
-    A CPU is three to ten times faster on temporary arrays that its caches hold and that malloc reuses than on a whole
-    batch; a GPU only needs a bound on memory.
+    On a CPU this is two to ten times faster than on a whole batch, since its caches hold the temporary arrays and
+    malloc reuses them; a GPU only needs a bound on memory.
 
     Args:
-        function: of two (n, C, H, W) tensors, giving (n,).
+        function: takes two (n, C, H, W) tensors and gives (n,) values.
         fake: (N, C, H, W).
         real: same shape.
-        elements: numbers of one image tensor that a CPU should take at a time.
+        elements: of one image tensor, the number that a CPU takes at a time.
     Returns:
-        (N,).
+        (N,) values.
     """
     limit = elements if fake.device.type == "cpu" else 1 << 25
     chunk = max(1, limit // max(1, fake[:1].numel()))
@@ -62,7 +62,7 @@ def map_pairs(function: Callable[[Tensor, Tensor], Tensor], fake: Tensor, real: 
 
 
 class ImageMetric(Metric):
-    """A metric of uint8 images; sums are float64 and add up over batches and ranks.
+    """A metric of uint8 images whose states add up over batches and ranks, in float64 or integers.
 
     Attributes:
         name: as in ``ffl.metrics.METRICS``.
@@ -97,43 +97,43 @@ class ImageMetric(Metric):
 
 
 class GatheringMetric(ImageMetric):
-    """A metric that keeps a row per image and needs the rows of all ranks at once.
+    """A metric that keeps a row of numbers for each image and gathers those of all ranks for its value.
 
-    Subclasses declare list states with ``add_rows`` and fill them with ``append``.
+    Subclasses declare each list of rows with ``add_rows`` and fill it with ``append``.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._no_rows: dict[str, Tensor] = {}
+        self._empty_rows: dict[str, Tensor] = {}
 
     def add_rows(self, state: str, like: Tensor) -> None:
-        """Add a list state whose rows look like those of the empty tensor ``like``, (0, ...)."""
+        """Declare a list of rows that have the type and the shape of those of the empty tensor ``like``, (0, ...)."""
         self.add_state(state, [], dist_reduce_fx="cat")
-        self._no_rows[state] = like
+        self._empty_rows[state] = like
 
     def append(self, state: str, rows: Tensor) -> None:
         """Add rows to a state."""
         getattr(self, state).append(rows.to(self.device))
 
     def rows(self, state: str) -> Tensor:
-        """All rows of a state, of this rank before ranks are gathered, of all ranks after."""
+        """Return all rows of a state: of this rank, and inside ``compute`` of all ranks."""
         value = getattr(self, state)
         if isinstance(value, Tensor):
             return value
-        return torch.cat(value) if value else self._no_rows[state].to(self.device)
+        return torch.cat(value) if value else self._empty_rows[state].to(self.device)
 
     def _sync_dist(self, dist_sync_fn: Any = gather_all_tensors, process_group: Any = None) -> None:
         # For a rank without images torchmetrics gathers a tensor of one dimension and its own dtype, which does not
         # match what the other ranks send.
-        for state in self._no_rows:
+        for state in self._empty_rows:
             setattr(self, state, [self.rows(state)])
         super()._sync_dist(dist_sync_fn, process_group)
 
 
 class PairMetric(GatheringMetric):
-    """Mean over images of one number per pair; subclasses give ``per_image``.
+    """Mean over images of one number for each pair, which subclasses compute in ``per_image``.
 
-    The numbers are kept and their sum is rounded once, so that it is the same in any order: of batches and of ranks.
+    The numbers are kept and their sum is rounded once, so that batches and ranks may come in any order.
     """
 
     inputs = "pairs"

@@ -1,4 +1,4 @@
-"""One Inception pass for all metrics that need it: FID, KID and IS share the network and its last outputs."""
+"""One Inception pass for FID, KID and IS, which share the network and its latest outputs."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ _REMEMBERED_BATCHES = 2
 
 
 class InceptionFeatures(nn.Module):
-    """Features of uint8 images, computed once per batch however many metrics ask.
+    """Features of uint8 images, computed once for each batch however many metrics ask.
 
-    The last two batches are remembered by content, so it does not matter whether callers pass the same tensor. Sharing
-    works between metrics of the same preprocessing only: FID as pytorch-fid computes it and IS as torch-fidelity does
-    feed the network different inputs.
+    The last two batches are compared by their content, so that callers need not pass the same tensor. Only metrics of
+    the same preprocessing share: FID as pytorch-fid computes it and IS as torch-fidelity does feed the network
+    different inputs.
 
     Args:
         network: as ``load_inception`` gives it, or anything with the same ``features``.
@@ -45,7 +45,7 @@ class InceptionFeatures(nn.Module):
         state_dict: Mapping[str, Tensor] | None = None,
         verify_weights: bool = True,
     ) -> "InceptionFeatures":
-        """The extractor of one preprocessing and one set of weights; the same object while any metric holds it.
+        """Return the extractor of one preprocessing and one set of weights, the same one while any metric holds it.
 
         Args:
             preprocess: whose resizing and scaling.

@@ -54,7 +54,7 @@ def kernel_distance(real: Tensor, fake: Tensor) -> Tensor:
 
 def _kernel_sum(x: Tensor, y: Tensor) -> Tensor:
     """Sum of (xᵢ·yⱼ / D + 1)³ over all i, j."""
-    return torch.stack([(rows @ y.T / x.shape[1] + 1).pow(3).sum() for rows in x.split(ROWS)]).sum()
+    return torch.stack([(rows @ y.T).div_(x.shape[1]).add_(1).pow_(3).sum() for rows in x.split(ROWS)]).sum()
 
 
 class KID(GatheringMetric):

@@ -97,13 +97,8 @@ def _ssim(fake: Tensor, real: Tensor) -> Tensor:
     x[: size[0], :, : size[1]] = fake.transpose(0, 1)
     y[: size[0], :, : size[1]] = real.transpose(0, 1)
 
-    # (BLOCK, BLOCK + WINDOW - 1): from a run of pixels to a block of filtered positions.
-    band = torch.zeros(BLOCK, BLOCK + WINDOW - 1, dtype=torch.float64)
-    for row in range(BLOCK):
-        band[row, row : row + WINDOW] = torch.tensor(gaussian_window(), dtype=torch.float64)
-    band = band.to(fake.device)
-
     # Variances only occur as a sum, so that four filtered maps do.
+    band = _band_matrix().to(fake.device)
     mean_x, mean_y, product = _filter(x, band), _filter(y, band), _filter(x * y, band)
     energy = _filter(x.square_().addcmul_(y, y), band)
     mean_product = mean_x * mean_y
@@ -116,6 +111,16 @@ def _ssim(fake: Tensor, real: Tensor) -> Tensor:
     if extra_columns:
         total -= values[-1, ..., -extra_columns:].sum((0, 2))
     return total * (4 / (height * width))
+
+
+@functools.cache
+def _band_matrix() -> Tensor:
+    """(BLOCK, BLOCK + WINDOW - 1) float64: from a run of pixels to a block of filtered positions."""
+    weights = torch.tensor(gaussian_window(), dtype=torch.float64)
+    band = torch.zeros(BLOCK, BLOCK + WINDOW - 1, dtype=torch.float64)
+    for row in range(BLOCK):
+        band[row, row : row + WINDOW] = weights
+    return band
 
 
 def _filter(rows: Tensor, band: Tensor) -> Tensor:
