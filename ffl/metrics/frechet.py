@@ -4,8 +4,8 @@ For Gaussians with means μ1, μ2 and covariances Σ1, Σ2 the squared distance 
 
     d² = |μ1 - μ2|² + tr(Σ1 + Σ2 - 2 (Σ1 Σ2)^½)
 
-``frechet_by_definition`` is this formula; ``frechet_distance`` is two to nine times faster (the more, the fewer images
-there are for their number of features) and keeps its digits on singular covariances.
+``frechet_by_definition`` is this formula; ``frechet_distance`` keeps its digits on singular covariances. With 2048
+features and one thread it takes as long for 4,096 images and a tenth of the time for 500.
 """
 
 from dataclasses import dataclass
