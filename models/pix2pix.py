@@ -9,7 +9,7 @@ and its dropout masks derive from its index and the seed.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ffl.errors import UserError
 from ffl.losses.gan import GanMode, discriminator_loss, generator_loss
 from ffl.ranges import Count, Decay, NonNegative, Positive
+from ffl.state_dicts import Architecture, StateDict
 from ffl.training.model import Batch, Model, Phase, Task, init_normal, latent_noise
 from ffl.training.objective import Objective
 
@@ -333,3 +334,40 @@ def checked_downs(image_size: tuple[int, int], num_downs: int | None) -> int:
             "must be multiples of 2**num_downs, with num_downs at least 2"
         )
     return num_downs
+
+
+def official_generator(state_dict: Mapping[str, Any], use_dropout: bool = True, **options: Any) -> Architecture:
+    """The U-Net that official weights belong to; options under the names of the official program."""
+    weights = StateDict("pix2pix_generator", state_dict)
+    ngf, in_channels = weights.shape("model.model.0.weight")[:2]
+    out_channels = weights.shape("model.model.3.weight")[1]
+    norm = official_norm(weights)
+    # Blocks lie within blocks. Each has tensors of its own, which bounds what a damaged file can ask for.
+    num_downs = min(max(key.count("model.") for key in weights.tensors) - 1, len(weights.tensors))
+    known = {"input_nc": in_channels, "output_nc": out_channels, "ngf": ngf, "norm": norm}
+    weights.check_options(known | {"net": f"unet_{2**num_downs}"}, options)
+    channels = {"in_channels": in_channels, "out_channels": out_channels, "ngf": ngf}
+    arguments = {**channels, "num_downs": num_downs, "norm": norm, "dropout": use_dropout}
+    return Architecture(weights, UNetGenerator, arguments)
+
+
+def official_discriminator(state_dict: Mapping[str, Any], **options: Any) -> Architecture:
+    """The PatchGAN that official weights belong to; options under the names of the official program."""
+    weights = StateDict("pix2pix_discriminator", state_dict)
+    norm = official_norm(weights)
+    pixel = "net.0.weight" in weights.tensors
+    ndf, in_channels = weights.shape("net.0.weight" if pixel else "model.0.weight")[:2]
+    known: dict[str, Any] = {"input_nc": in_channels, "ndf": ndf, "norm": norm}
+    arguments: dict[str, Any] = {"in_channels": in_channels, "ndf": ndf, "norm": norm}
+    if pixel:
+        weights.check_options({"net": "pixel"} | known, options)
+        return Architecture(weights, PixelDiscriminator, arguments)
+    num_layers = sum(value.dim() == 4 for value in weights.tensors.values()) - 2  # all but the first and the last
+    net = "basic" if num_layers == 3 else "n_layers"
+    weights.check_options({"net": net, "n_layers_D": num_layers} | known, options)
+    return Architecture(weights, PatchDiscriminator, arguments | {"num_layers": num_layers})
+
+
+def official_norm(weights: StateDict) -> Norm:
+    """Batch norm leaves statistics in a state dict, instance norm nothing."""
+    return "batch" if any(key.endswith("running_mean") for key in weights.tensors) else "instance"

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ffl.errors import UserError
-from models.stylegan2.official import flatten, nvlabs_from_state_dict
+from models.stylegan2.official import flatten
 
 MAX_DEPTH = 32  # of modules within modules; the official networks have 4
 # What arguments of networks may consist of; anything else is no setting that a network could be built with.
@@ -41,7 +41,7 @@ class OfficialNetwork:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The arguments as ``nvlabs_from_state_dict`` takes them; float16 is left off."""
+        """The arguments as options of ``nvlabs_network``; float16 is left off."""
         return {"conv_clamp": None} | flatten(self.arguments) | {"num_fp16_res": 0}
 
 
@@ -155,19 +155,6 @@ def read_official_network(path: Path, name: str = "G_ema") -> OfficialNetwork:
     if name not in networks:
         raise UserError(f"{path}: no network {name}; it holds {', '.join(networks) or 'none'}")
     return networks[name]
-
-
-def load_official_pickle(path: Path, network: str = "G_ema") -> nn.Module:
-    """A network of an official pickle, built with the stored arguments; float16 is left off.
-
-    Args:
-        path: of the file.
-        network: "G_ema", "G" or "D".
-    Raises:
-        UserError: as ``read_official_network`` and ``nvlabs_from_state_dict``.
-    """
-    found = read_official_network(path, network)
-    return nvlabs_from_state_dict(found.state_dict, **found.options)
 
 
 def _networks(content: Any) -> dict[str, OfficialNetwork]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ffl.errors import UserError
 from ffl.metrics.inception import InceptionFID
 from ffl.metrics.segmenters import ResNetEncoder, UPerNetDecoder
-from models.official import load_official, load_strict, read_state_dict
+from ffl.state_dicts import load_strict
+from models.official import load_official, read_state_dict
 from models.pix2pix import PatchDiscriminator, PixelDiscriminator, UNetGenerator
 from models.spade import ImageEncoder, MultiscaleDiscriminator, SpadeGenerator
 from models.stylegan2 import Discriminator

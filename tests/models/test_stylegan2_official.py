@@ -1,5 +1,6 @@
 """Loading of official StyleGAN2 checkpoints: what is read from them, and what is refused."""
 
+import functools
 import re
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ffl.errors import UserError
-from models.stylegan2 import Discriminator, Generator, nvlabs_from_state_dict, rosinality_from_state_dict
+from models.official import load_official
+from models.stylegan2 import Discriminator, Generator
 from models.stylegan2.official import (
     nvlabs_discriminator_keys,
     nvlabs_generator_keys,
@@ -15,6 +17,7 @@ from models.stylegan2.official import (
     rosinality_generator_keys,
 )
 
+rosinality, nvlabs = (functools.partial(load_official, f"stylegan2_{form}") for form in ("rosinality", "nvlabs"))
 SIZES = [4, 8, 16]
 
 
@@ -61,7 +64,7 @@ def test_whole_checkpoint_of_rosinality(part: str) -> None:
     networks = {"g_ema": small_generator(), "g": small_generator(), "d": Discriminator(16, 128, 16)}
     checkpoint = {name: rosinality_state(network) for name, network in networks.items()}
     checkpoint |= {"latent_avg": networks["g"].mapping.w_avg.clone()}
-    loaded = rosinality_from_state_dict(checkpoint, part=part)
+    loaded = rosinality(checkpoint, part=part)
     assert same(loaded, networks[part], skip=("mapping.w_avg",))
     assert not loaded.training
     if part != "d":
@@ -70,20 +73,20 @@ def test_whole_checkpoint_of_rosinality(part: str) -> None:
 
 def test_checkpoint_without_a_mean_gets_an_estimate() -> None:
     generator = small_generator()
-    loaded = rosinality_from_state_dict(rosinality_state(generator))
+    loaded = rosinality(rosinality_state(generator))
     want = generator.mapping(torch.randn(20000, 8)).mean(0)
     torch.testing.assert_close(loaded.mapping.w_avg, want, atol=5 * want.std().item() / 64 + 0.02, rtol=0)
-    again = rosinality_from_state_dict(rosinality_state(generator))
+    again = rosinality(rosinality_state(generator))
     assert torch.equal(again.mapping.w_avg, loaded.mapping.w_avg)
 
 
 def test_state_dicts_of_nvlabs() -> None:
     generator, discriminator = small_generator(), Discriminator(16, 128, 16, mbstd_group=2)
-    loaded = nvlabs_from_state_dict(nvlabs_state(generator), img_resolution=16, mapping_kwargs={"num_layers": 3})
+    loaded = nvlabs(nvlabs_state(generator), img_resolution=16, mapping_kwargs={"num_layers": 3})
     assert same(loaded, generator)
     assert loaded.synthesis.blocks["16"].to_rgb.clamp == 256
     options = {"epilogue_kwargs": {"mbstd_group_size": 2}, "conv_clamp": None, "channel_base": 128, "channel_max": 16}
-    loaded = nvlabs_from_state_dict(nvlabs_state(discriminator), **options)
+    loaded = nvlabs(nvlabs_state(discriminator), **options)
     assert same(loaded, discriminator)
     images = torch.randn(4, 3, 16, 16)
     torch.testing.assert_close(loaded(images), discriminator(images))
@@ -92,8 +95,8 @@ def test_state_dicts_of_nvlabs() -> None:
 @pytest.mark.parametrize(
     ("builder", "state", "key"),
     [
-        (rosinality_from_state_dict, rosinality_state, "convs.1.conv.modulation.bias"),
-        (nvlabs_from_state_dict, nvlabs_state, "synthesis.b8.conv0.affine.bias"),
+        (rosinality, rosinality_state, "convs.1.conv.modulation.bias"),
+        (nvlabs, nvlabs_state, "synthesis.b8.conv0.affine.bias"),
     ],
 )
 def test_wrong_keys_are_named_in_one_line(builder, state, key: str) -> None:
@@ -111,7 +114,7 @@ def test_wrong_keys_are_named_in_one_line(builder, state, key: str) -> None:
 
 
 def test_another_network_is_refused() -> None:
-    for builder in (rosinality_from_state_dict, nvlabs_from_state_dict):
+    for builder in (rosinality, nvlabs):
         with pytest.raises(UserError, match="no complete stylegan2_"):
             builder({"fc.weight": torch.zeros(2, 2)})
         with pytest.raises(UserError, match="no complete stylegan2_"):
@@ -120,7 +123,7 @@ def test_another_network_is_refused() -> None:
 
 def test_checkpoint_without_the_part_is_refused() -> None:
     with pytest.raises(UserError, match="has no g_ema, it holds g"):
-        rosinality_from_state_dict({"g": rosinality_state(small_generator())})
+        rosinality({"g": rosinality_state(small_generator())})
 
 
 @pytest.mark.parametrize(
@@ -135,27 +138,27 @@ def test_checkpoint_without_the_part_is_refused() -> None:
 )
 def test_options_that_contradict_the_weights_are_refused(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        rosinality_from_state_dict(rosinality_state(small_generator()), **options)
+        rosinality(rosinality_state(small_generator()), **options)
 
 
 def test_other_low_pass_filters_are_refused() -> None:
     state = rosinality_state(small_generator())
     state["to_rgbs.0.upsample.kernel"] = state["to_rgbs.0.upsample.kernel"] / 4  # that of the other layout
     with pytest.raises(UserError, match=r"to_rgbs.0.upsample.kernel is another low-pass filter"):
-        rosinality_from_state_dict(state)
+        rosinality(state)
     state = nvlabs_state(small_generator()) | {"synthesis.b8.resample_filter": torch.ones(2, 2) / 4}
     with pytest.raises(UserError, match=r"synthesis.b8.resample_filter is another low-pass filter"):
-        nvlabs_from_state_dict(state)
+        nvlabs(state)
 
 
 def test_networks_with_classes_are_refused() -> None:
     state = nvlabs_state(small_generator()) | {"mapping.embed.weight": torch.zeros(8, 10)}
     with pytest.raises(UserError, match="classes"):
-        nvlabs_from_state_dict(state)
+        nvlabs(state)
 
 
 def test_channels_that_follow_no_rule_are_refused() -> None:
     state = nvlabs_state(small_generator())
     state["synthesis.b8.conv1.weight"] = torch.zeros(5, 16, 3, 3)
     with pytest.raises(UserError, match=r"channels \[16, 5, 8\] from 4x4 up"):
-        nvlabs_from_state_dict(state)
+        nvlabs(state)

@@ -15,8 +15,9 @@ from test_stylegan2_official import nvlabs_state, small_generator
 from torch import nn
 
 from ffl.errors import UserError
+from models.official import load_official
 from models.stylegan2 import Discriminator
-from models.stylegan2.pickles import load_official_pickle, read_official_pickle
+from models.stylegan2.pickles import read_official_network, read_official_pickle
 
 
 @pytest.fixture
@@ -107,13 +108,14 @@ def test_good_file(official: types.SimpleNamespace, tmp_path: Path, protocol: in
     assert list(networks) == ["D", "G_ema"]
     assert networks["G_ema"].arguments["synthesis_kwargs"]["conv_clamp"] == 64
     for name, network in (("G_ema", generator), ("D", discriminator)):
-        loaded = load_official_pickle(path, name)
+        found = read_official_network(path, name)
+        loaded = load_official("stylegan2_nvlabs", found.state_dict, **found.options)
         for key, value in network.state_dict().items():
             assert torch.equal(value, loaded.state_dict()[key]), key
     assert loaded.mbstd_group == 2
     assert loaded.conv.clamp == 64
     with pytest.raises(UserError, match="no network G; it holds D, G_ema"):
-        load_official_pickle(path, "G")
+        read_official_network(path, "G")
 
 
 def test_views_of_a_storage_are_rebuilt(official: types.SimpleNamespace, tmp_path: Path) -> None:

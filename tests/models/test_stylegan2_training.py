@@ -1,6 +1,7 @@
 """StyleGAN2 in training: official penalties, losses and gradients; lazy regularisation; the moving average."""
 
 import copy
+import functools
 import math
 from collections.abc import Iterable
 
@@ -14,7 +15,8 @@ from ffl.losses.gan import discriminator_loss, generator_loss
 from ffl.training.model import Batch
 from ffl.training.objective import Objective
 from ffl.training.step import make_optimizers, train_only
-from models.stylegan2 import StyleGAN2, nvlabs_from_state_dict, rosinality_from_state_dict
+from models.official import load_official
+from models.stylegan2 import StyleGAN2
 from models.stylegan2.official import (
     nvlabs_discriminator_keys,
     nvlabs_generator_keys,
@@ -23,6 +25,7 @@ from models.stylegan2.official import (
 )
 from models.stylegan2.regularization import path_length_penalty, path_lengths, r1_penalty
 
+rosinality, nvlabs = (functools.partial(load_official, f"stylegan2_{form}") for form in ("rosinality", "nvlabs"))
 SIZES = [4, 8, 16, 32, 64]
 
 
@@ -40,7 +43,7 @@ def each(loss, logits: Tensor, *arguments) -> Tensor:
 
 def test_r1_equals_rosinality() -> None:
     case = Case("f_rosinality_r1")
-    discriminator = rosinality_from_state_dict(case.state_dict(), **case.args)
+    discriminator = rosinality(case.state_dict(), **case.args)
     images = case.tensors()["image"].requires_grad_()
     logits = discriminator(images)
     r1 = r1_penalty(images, logits).mean()
@@ -55,7 +58,7 @@ def test_path_length_equals_rosinality() -> None:
     case = Case("f_rosinality_path")
     options = dict(case.args)
     mean = torch.tensor(options.pop("mean_path_length"))
-    generator, inputs = rosinality_from_state_dict(case.state_dict(), **options), case.tensors()
+    generator, inputs = rosinality(case.state_dict(), **options), case.tensors()
     ws = generator.mapping(inputs["z"])[:, None].expand(-1, generator.synthesis.num_ws, -1)
     images = generator.synthesis(ws, [inputs[f"noise{i}"] for i in range(9)])
     lengths = path_lengths(images, ws, inputs["pl_noise"])
@@ -79,8 +82,8 @@ def test_logistic_losses_equal_rosinality(name: str) -> None:
 def test_losses_and_gradients_equal_nvlabs() -> None:
     case = Case("f_ada_losses64")
     inputs, gamma = case.tensors(), case.args["r1_gamma"]
-    generator = nvlabs_from_state_dict(case.state_dict("G"), **case.args["G"])
-    discriminator = nvlabs_from_state_dict(case.state_dict("D"), **case.args["D"])
+    generator = nvlabs(case.state_dict("G"), **case.args["G"])
+    discriminator = nvlabs(case.state_dict("D"), **case.args["D"])
     generator_keys, discriminator_keys = nvlabs_generator_keys(SIZES, 8), nvlabs_discriminator_keys(SIZES)
 
     def check_gradients(name: str) -> None:

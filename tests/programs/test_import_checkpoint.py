@@ -24,6 +24,7 @@ from datasets import build_dataset
 from ffl.errors import UserError
 from ffl.images import to_uint8
 from ffl.training.checkpoint import load_checkpoint, save_checkpoint
+from ffl.training.command import read_words
 from ffl.training.model import Model, latent_noise
 from ffl.training.program import compose
 from ffl.training.run_directory import RunDirectory
@@ -34,7 +35,8 @@ from models.pix2pix import UNetGenerator
 from models.spade import SpadeGenerator
 from models.stylegan2 import Discriminator, Generator
 from models.stylegan2.official import nvlabs_discriminator_keys, nvlabs_generator_keys, rosinality_generator_keys
-from scripts.import_checkpoint import image_size, import_checkpoint
+from scripts import import_checkpoint as program
+from scripts.import_checkpoint import image_size
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTOS = ["dataset=photos", "dataset.test_images=5"]
@@ -45,6 +47,11 @@ LABELS = ["dataset.label_levels=5", "model.label_channels=5"]
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FFL_WEIGHTS", str(tmp_path / "no_weights"))
+
+
+def import_checkpoint(words: list[str]) -> RunDirectory:
+    """The program on the words of its command line."""
+    return program.import_checkpoint(**read_words(program.import_checkpoint, words)[1])
 
 
 def saved(state: Mapping[str, Any], name: str = "latest_net_G.pth") -> Path:
@@ -432,9 +439,9 @@ def files() -> None:
     ("arguments", "message"),
     [
         (["vanilla_ae"], "cannot read vanilla_ae; expected key=value"),
-        ([], "kind= is missing; give kind=... file=PATH out=DIR"),
-        (AE[:2], "out= is missing"),
-        ([*AE[:2], "out="], "out= is missing"),
+        ([], "kind is missing: expected kind=text"),
+        (AE[:2], "out is missing: expected out=a path"),
+        ([*AE[:2], "out="], "out=.: exists already"),
         (["kind=vae", *AE[1:]], "kind=vae: no such kind; expected one of vanilla_ae, pix2pix_generator, spade_gen"),
         (["kind=drn", *AE[1:]], "kind=drn: a network of the metrics; install it with python scripts/download_weights"),
         (["kind=upernet", *AE[1:]], "upernet101_encoder --file PATH, and likewise upernet101_decoder"),
