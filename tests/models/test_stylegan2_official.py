@@ -2,56 +2,19 @@
 
 import functools
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from official_files import nvlabs_state, rosinality_state, small_generator
+from torch import Tensor, nn
 
 from ffl.errors import UserError
 from models.official import load_official
-from models.stylegan2 import Discriminator, Generator
-from models.stylegan2.official import (
-    nvlabs_discriminator_keys,
-    nvlabs_generator_keys,
-    rosinality_discriminator_keys,
-    rosinality_generator_keys,
-)
+from models.stylegan2 import Discriminator
 
 rosinality, nvlabs = (functools.partial(load_official, f"stylegan2_{form}") for form in ("rosinality", "nvlabs"))
-SIZES = [4, 8, 16]
-
-
-def small_generator() -> Generator:
-    generator = Generator(16, 8, 3, 128, 16)
-    generator.mapping.w_avg.copy_(torch.randn(8))
-    return generator
-
-
-def rosinality_state(network: Generator | Discriminator) -> dict[str, Tensor]:
-    generator = isinstance(network, Generator)
-    keys = rosinality_generator_keys(3, 3) if generator else rosinality_discriminator_keys(3)
-    own = network.state_dict()
-    state = {theirs: own[ours].clone() for theirs, ours in keys.items()}
-    for key in state:
-        if key.endswith("noise.weight"):
-            state[key] = state[key].reshape(1)
-        elif generator and key.endswith(".conv.weight"):
-            state[key] = state[key][None]
-        elif key.startswith("noises."):
-            state[key] = state[key][None, None]
-    kernel = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) / 64
-    if generator:
-        state |= {"convs.0.conv.blur.kernel": 4 * kernel, "to_rgbs.0.upsample.kernel": 4 * kernel}
-    else:
-        state |= {"convs.1.conv2.0.kernel": kernel, "convs.1.skip.0.kernel": kernel}
-    return state
-
-
-def nvlabs_state(network: Generator | Discriminator) -> dict[str, Tensor]:
-    generator = isinstance(network, Generator)
-    keys = nvlabs_generator_keys(SIZES, 3) if generator else nvlabs_discriminator_keys(SIZES)
-    own = network.state_dict()
-    return {theirs: own[ours].clone() for theirs, ours in keys.items()}
 
 
 def same(first: torch.nn.Module, second: torch.nn.Module, skip: tuple[str, ...] = ()) -> bool:
@@ -113,12 +76,19 @@ def test_wrong_keys_are_named_in_one_line(builder, state, key: str) -> None:
         assert "\n" not in str(error.value)
 
 
-def test_another_network_is_refused() -> None:
-    for builder in (rosinality, nvlabs):
-        with pytest.raises(UserError, match="no complete stylegan2_"):
-            builder({"fc.weight": torch.zeros(2, 2)})
-        with pytest.raises(UserError, match="no complete stylegan2_"):
-            builder({})
+@pytest.mark.parametrize("build", [rosinality, nvlabs])
+@pytest.mark.parametrize("state", [{}, {"fc.weight": torch.zeros(2, 2)}])
+def test_another_network_is_refused(build: Callable[..., nn.Module], state: dict[str, Tensor]) -> None:
+    with pytest.raises(UserError, match="no complete stylegan2_"):
+        build(state)
+
+
+@pytest.mark.parametrize(("build", "make"), [(rosinality, rosinality_state), (nvlabs, nvlabs_state)])
+@pytest.mark.parametrize("kind", ["generator", "discriminator"])
+def test_networks_of_data_parallel(build: Callable[..., nn.Module], make: Callable[..., Any], kind: str) -> None:
+    network = small_generator() if kind == "generator" else Discriminator(16, 128, 16)
+    prefixed = {f"module.{key}": value for key, value in make(network).items()}
+    assert same(build(prefixed), network, skip=("mapping.w_avg",))
 
 
 def test_checkpoint_without_the_part_is_refused() -> None:

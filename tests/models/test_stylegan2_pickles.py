@@ -3,7 +3,6 @@
 import io
 import os
 import pickle
-import sys
 import types
 from collections import OrderedDict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_stylegan2_official import nvlabs_state, small_generator
+from official_files import nvlabs_state, official_modules, small_generator
 from torch import nn
 
 from ffl.errors import UserError
@@ -22,35 +21,7 @@ from models.stylegan2.pickles import read_official_network, read_official_pickle
 
 @pytest.fixture
 def official(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
-    """Stand-ins for the modules that official pickles refer to, there while files are written."""
-
-    class EasyDict(dict):
-        pass
-
-    def _reconstruct_persistent_obj(meta: Any) -> None:
-        raise AssertionError("the official reconstruction must never run")
-
-    util, persistence = types.ModuleType("dnnlib.util"), types.ModuleType("torch_utils.persistence")
-    for module, member, name in (
-        (util, EasyDict, "EasyDict"),
-        (persistence, _reconstruct_persistent_obj, "_reconstruct_persistent_obj"),
-    ):
-        member.__module__, member.__qualname__ = module.__name__, name
-        setattr(module, name, member)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        package = module.__name__.split(".")[0]
-        monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
-
-    class Persistent:
-        def __init__(self, name: str, state: dict[str, Any]) -> None:
-            self.meta = EasyDict(
-                type="class", version=6, module_src="import os; os.abort()", class_name=name, state=state
-            )
-
-        def __reduce__(self) -> tuple[Any, ...]:
-            return _reconstruct_persistent_obj, (self.meta,)
-
-    return types.SimpleNamespace(EasyDict=EasyDict, Persistent=Persistent)
+    return official_modules(monkeypatch)
 
 
 BUFFERS = {"w_avg", "noise_const", "resample_filter"}

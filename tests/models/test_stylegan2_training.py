@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ffl.errors import UserError
 from ffl.losses.gan import discriminator_loss, generator_loss
+from ffl.training.config import check_section
 from ffl.training.model import Batch
 from ffl.training.objective import Objective
 from ffl.training.step import make_optimizers, train_only
@@ -338,11 +339,21 @@ def test_generated_images_depend_on_index_and_seed_alone() -> None:
         ((48, 48), {}, "power of two from 16 to 1024"),
         ((8, 8), {}, "power of two from 16 to 1024"),
         ((16, 16), {"channel_base": 8}, "model.channel_base=8: must be at least 16"),
-        ((16, 16), {"r1_interval": 0}, "model.r1_interval=0: must be at least 1"),
-        ((16, 16), {"r1_gamma": -1.0}, "model.r1_gamma=-1.0: must not be negative"),
-        ((16, 16), {"style_mixing": 1.5}, "model.style_mixing=1.5"),
     ],
 )
 def test_impossible_settings_are_named(size: tuple[int, int], arguments: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         StyleGAN2(size, Objective(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"r1_interval": 0}, "model.r1_interval=0: expected an integer at least 1"),
+        ({"r1_gamma": -1.0}, "model.r1_gamma=-1.0: expected a number at least 0"),
+        ({"style_mixing": 1.5}, "model.style_mixing=1.5: expected a number at least 0 and at most 1"),
+    ],
+)
+def test_settings_beyond_their_range_are_named(settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_section("model", settings, StyleGAN2, provided={"image_size", "objective"})

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from official_files import nvlabs_state, official_modules, rosinality_state, small_generator
 from oracles import SHARED, Case
 from PIL import Image
 from torch import Tensor, nn
@@ -33,8 +34,7 @@ from models.ae import MLP
 from models.official import load_official
 from models.pix2pix import UNetGenerator
 from models.spade import SpadeGenerator
-from models.stylegan2 import Discriminator, Generator
-from models.stylegan2.official import nvlabs_discriminator_keys, nvlabs_generator_keys, rosinality_generator_keys
+from models.stylegan2 import Discriminator
 from scripts import import_checkpoint as program
 from scripts.import_checkpoint import image_size
 
@@ -222,56 +222,17 @@ def test_evaluation_writes_the_images_of_the_official_network(
     assert record.provenance["step"] is None
 
 
-def tiny_stylegan2() -> Generator:
-    """Its noise and its mean of w are not those of a fresh network, so that images tell whether they are there."""
-    network = Generator(16, 8, 3, channel_base=128, channel_max=16)
-    network.mapping.w_avg.normal_()
-    for layer in network.synthesis.noise_layers():
-        nn.init.constant_(layer.noise_strength, 0.3)
-    return network
-
-
-def renamed(network: nn.Module, keys: Mapping[str, str]) -> dict[str, Tensor]:
-    """The weights of a network under official keys, which ``keys`` maps to ours."""
-    own = network.state_dict()
-    return {theirs: own[ours] for theirs, ours in keys.items()}
-
-
 def nvlabs_generator() -> dict[str, Tensor]:
-    return renamed(tiny_stylegan2(), nvlabs_generator_keys([4, 8, 16], 3))
+    return nvlabs_state(small_generator())
 
 
-class Persistent:
-    """Is pickled as the official program pickles a network; one module holds all tensors."""
-
-    def __init__(self, state: Mapping[str, Tensor], **arguments: Any) -> None:
-        attributes = {"_parameters": dict(state), "_init_args": (), "_init_kwargs": arguments}
-        self.meta = {"type": "class", "class_name": "Generator", "module_src": "raise", "state": attributes}
-
-    def __reduce__(self) -> tuple[Any, tuple[dict[str, Any]]]:
-        return sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, (self.meta,)
-
-
-@pytest.fixture
-def official_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand-ins for the modules that official pickles refer to: writing a pickle looks its names up."""
-
-    def _reconstruct_persistent_obj(meta: dict[str, Any]) -> None:
-        raise AssertionError("the official reconstruction must never run")
-
-    persistence = types.ModuleType("torch_utils.persistence")
-    persistence._reconstruct_persistent_obj = _reconstruct_persistent_obj
-    _reconstruct_persistent_obj.__module__ = persistence.__name__
-    _reconstruct_persistent_obj.__qualname__ = _reconstruct_persistent_obj.__name__
-    monkeypatch.setitem(sys.modules, "torch_utils", types.ModuleType("torch_utils"))
-    monkeypatch.setitem(sys.modules, persistence.__name__, persistence)
-
-
-def pickled(state: Mapping[str, Tensor], **arguments: Any) -> Path:
+def pickled(official: types.SimpleNamespace, state: Mapping[str, Tensor], **arguments: Any) -> Path:
     """A file as the official program writes it, in which the averaged network is another than the trained one."""
-    other = {key: value + 1 for key, value in state.items()}
-    networks = {"G": Persistent(other), "G_ema": Persistent(state, **arguments), "training_set_kwargs": None}
-    Path("network.pkl").write_bytes(pickle.dumps(networks))
+    networks = {
+        name: official.Persistent("G", {"_parameters": tensors, "_init_args": (), "_init_kwargs": arguments})
+        for name, tensors in (("G", {key: value + 1 for key, value in state.items()}), ("G_ema", dict(state)))
+    }
+    Path("network.pkl").write_bytes(pickle.dumps({**networks, "training_set_kwargs": None}))
     return Path("network.pkl")
 
 
@@ -290,17 +251,16 @@ def images_of(run: RunDirectory, count: int) -> Tensor:
 
 @pytest.mark.parametrize("psi", [1.0, 0.5])
 @pytest.mark.parametrize("form", ["rosinality", "nvlabs", "pickle"])
-@pytest.mark.usefixtures("official_modules")
-def test_evaluation_writes_the_images_of_official_stylegan2(form: str, psi: float) -> None:
+def test_evaluation_writes_the_images_of_official_stylegan2(
+    form: str, psi: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For the latents of an evaluation's seed; truncation draws them towards the stored mean."""
     kind, options = "stylegan2_nvlabs", {"conv_clamp": None}
     overrides = [*PHOTOS, f"model.psi={psi}"]
     if form == "rosinality":
         kind, options = "stylegan2_rosinality", {}
-        network = tiny_stylegan2()
-        average = renamed(network, rosinality_generator_keys(3, 3))
-        # Its modulated convolutions store their weights for a batch of one.
-        average = {key: value[None] if key.endswith(".conv.weight") else value for key, value in average.items()}
+        network = small_generator()
+        average = rosinality_state(network)
         trained = {key: value + 1 for key, value in average.items()}
         state: dict[str, Any] = {"g": trained, "g_ema": average, "latent_avg": network.mapping.w_avg}
         run = imported(kind, {**state, "args": argparse.Namespace(size=16, latent=8)}, *overrides)
@@ -310,7 +270,7 @@ def test_evaluation_writes_the_images_of_official_stylegan2(form: str, psi: floa
     else:
         state, options = nvlabs_generator(), {"conv_clamp": 0.75}
         stored = {"z_dim": 8, "img_resolution": 16, "synthesis_kwargs": {"num_fp16_res": 4, "conv_clamp": 0.75}}
-        file = pickled(state, **stored, mapping_kwargs={"num_layers": 3})
+        file = pickled(official_modules(monkeypatch), state, **stored, mapping_kwargs={"num_layers": 3})
         run = import_checkpoint([f"kind={kind}", f"file={file}", "out=runs/official", *overrides])
     with torch.no_grad():
         official = load_official(kind, state, **options)
@@ -323,9 +283,9 @@ def test_evaluation_writes_the_images_of_official_stylegan2(form: str, psi: floa
     assert load_checkpoint(run.last, whole=False)["networks"] == ["generator_ema"]
 
 
-@pytest.mark.usefixtures("official_modules")
-def test_what_an_official_pickle_stores_is_not_to_be_contradicted() -> None:
-    words = ["kind=stylegan2_nvlabs", f"file={pickled(nvlabs_generator(), conv_clamp=64)}", "out=new", *PHOTOS]
+def test_what_an_official_pickle_stores_is_not_to_be_contradicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = pickled(official_modules(monkeypatch), nvlabs_generator(), conv_clamp=64)
+    words = ["kind=stylegan2_nvlabs", f"file={file}", "out=new", *PHOTOS]
     with pytest.raises(UserError, match=r"network\.pkl: model\.conv_clamp=8, but by the weights it is 64; leave"):
         import_checkpoint([*words, "model.conv_clamp=8"])
     assert not Path("new").exists()
@@ -429,7 +389,7 @@ def files() -> None:
     saved(tiny_spade().state_dict(), "spade.pth")
     saved(SpadeGenerator((32, 32), 5, 2, latent_dim=3).state_dict(), "style.pth")
     saved(nvlabs_generator(), "style2.pt")
-    saved(renamed(Discriminator(16, 128, 16), nvlabs_discriminator_keys([4, 8, 16])), "critic.pt")
+    saved(nvlabs_state(Discriminator(16, 128, 16)), "critic.pt")
     saved({"g": {}, "d": {}}, "no_average.pt")
     Path("hostile.pkl").write_bytes(pickle.dumps({"G_ema": Payload()}))
     Path("taken").mkdir()
