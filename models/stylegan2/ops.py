@@ -33,9 +33,9 @@ def upfirdn2d(
 ) -> Tensor:
     """Insert zeros, pad, filter, and keep every so many samples; the same along both axes.
 
-    The operator is linear and its adjoint is another one of its kind, so a derivative of any order costs as
-    much as the operator itself. Autograd's own second derivative of a depthwise convolution costs some
-    hundred times as much on a CPU.
+    The operator is linear and its adjoint is another one of its kind, so that a derivative of any order costs as
+    much as the operator itself. A second derivative is 3 times as fast as autograd's of a depthwise convolution, a
+    first one 0.9 times (64 channels at 32x32, one CPU thread).
 
     Args:
         x: float (N, C, H, W).
@@ -83,26 +83,23 @@ class _UpFirDn(torch.autograd.Function):
 
 def _filter(x: Tensor, kernel: Tensor, flipped: Tensor, up: int, down: int, rows: Padding, columns: Padding) -> Tensor:
     channels, reach = x.shape[1], kernel.shape[-1] - 1
-    x = x.contiguous(memory_format=torch.channels_last)
+    x = x.contiguous(memory_format=torch.channels_last)  # 1.5 times as fast as the other layout (CPU)
+    # Padding that is the same on all sides is left to the convolution, which is 1.7 times as fast as padding first.
     if up == 1:
-        x, margin = _pad(x, rows, columns)
-        # torch's convolution is a correlation
-        return F.conv2d(x, flipped.expand(channels, 1, -1, -1), stride=down, padding=margin, groups=channels)
+        weight = flipped.expand(channels, 1, -1, -1)  # torch's convolution is a correlation
+        if rows == columns == (rows[0], rows[0]) and rows[0] >= 0:
+            return F.conv2d(x, weight, stride=down, padding=rows[0], groups=channels)
+        return F.conv2d(F.pad(x, (*columns, *rows)), weight, stride=down, groups=channels)
+
+    # A transposed convolution never touches the inserted zeros, which are three of four values where ``up`` is 2. It
+    # reaches ``reach`` samples beyond the image; cropping them in the convolution is 1.7 times as fast as afterwards.
     weight = kernel.expand(channels, 1, -1, -1)
-    # A transposed convolution never touches the inserted zeros; it reaches ``reach`` samples beyond the image.
     rows, columns = ((before - reach, after - reach + up - 1) for before, after in (rows, columns))
     if rows == columns == (rows[0], rows[0]) and rows[0] <= 0:
         y = F.conv_transpose2d(x, weight, stride=up, padding=-rows[0], groups=channels)
     else:
         y = F.pad(F.conv_transpose2d(x, weight, stride=up, groups=channels), (*columns, *rows))
     return y[:, :, ::down, ::down] if down > 1 else y
-
-
-def _pad(x: Tensor, rows: Padding, columns: Padding) -> tuple[Tensor, int]:
-    """Padding that is equal on all sides is left to the convolution: returns the image and that padding."""
-    if rows == columns == (rows[0], rows[0]) and rows[0] >= 0:
-        return x, rows[0]
-    return F.pad(x, (*columns, *rows)), 0
 
 
 def upsample2d(x: Tensor, kernel: Tensor) -> Tensor:
@@ -127,8 +124,9 @@ def conv2d(
 def _dense_layout(x: Tensor) -> Tensor:
     """Leave channels last on a CPU where there are many channels.
 
-    The kernel for that layout adds up all products in one chain: with 512 channels its rounding error is ten
-    times that of the other, and it is no faster. With few channels it is up to twice as fast.
+    The kernel for channels last adds up all products in one chain: with 512 channels its rounding error is ten times
+    that of the other, and it takes 1.1 to 1.2 times as long (forward and backward, one CPU thread). With 32 to 128
+    channels both take the same time, and leaving the layout saves copies.
     """
     return x.contiguous() if x.device.type == "cpu" and x.shape[1] >= MANY_CHANNELS else x
 
@@ -271,7 +269,8 @@ def modulated_conv2d(
         y = _convolve(x * styles.to(x.dtype)[:, :, None, None], weight.to(x.dtype), up)
     if up > 1:
         assert kernel is not None
-        y = upfirdn2d(y, kernel, padding=_after_transposed(weight, kernel), gain=up**2)
+        surplus = kernel.shape[-1] - weight.shape[-1] + 1  # of the transposed convolution over twice the input
+        y = upfirdn2d(y, kernel, padding=((surplus + 1) // 2, surplus // 2), gain=up**2)
     if scale is not None:  # not addcmul, whose derivative takes a pass over memory more
         scale = scale[:, :, None, None]
         y = y * scale if torch.is_grad_enabled() else y.mul_(scale)
@@ -302,9 +301,3 @@ def _convolve(x: Tensor, weight: Tensor, up: int, groups: int = 1) -> Tensor:
         return conv2d(x, weight, padding=weight.shape[-1] // 2, groups=groups)
     weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
     return F.conv_transpose2d(_dense_layout(x), weight, stride=up, groups=groups)
-
-
-def _after_transposed(weight: Tensor, kernel: Tensor) -> Padding:
-    """Padding of the filter that brings the output of a stride-2 transposed convolution to twice the input."""
-    total = kernel.shape[-1] - weight.shape[-1] + 1
-    return (total + 1) // 2, total // 2

@@ -4,8 +4,6 @@ import argparse
 import hashlib
 import json
 import pickle
-import subprocess
-import sys
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,7 +36,6 @@ from models.stylegan2 import Discriminator
 from scripts import import_checkpoint as program
 from scripts.import_checkpoint import image_size
 
-ROOT = Path(__file__).resolve().parents[2]
 PHOTOS = ["dataset=photos", "dataset.test_images=5"]
 LABELS = ["dataset.label_levels=5", "model.label_channels=5"]
 
@@ -372,7 +369,7 @@ def test_declared_networks_must_be_whole_and_alone(change: Callable[[dict[str, A
         model_of(run, 32, 32)
 
 
-# Mistakes.
+# Mistakes that need an official file, beside those in tests/bad_input.
 
 AE = ["kind=vanilla_ae", "file=ae.pth", "out=new"]
 UNET = ["kind=pix2pix_generator", "file=unet.pth", "out=new"]
@@ -391,19 +388,13 @@ def files() -> None:
     saved(nvlabs_generator(), "style2.pt")
     saved(nvlabs_state(Discriminator(16, 128, 16)), "critic.pt")
     saved({"g": {}, "d": {}}, "no_average.pt")
-    Path("hostile.pkl").write_bytes(pickle.dumps({"G_ema": Payload()}))
-    Path("taken").mkdir()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vanilla_ae"], "cannot read vanilla_ae; expected key=value"),
-        ([], "kind is missing: expected kind=text"),
         (AE[:2], "out is missing: expected out=a path"),
         ([*AE[:2], "out="], "out=.: exists already"),
-        (["kind=vae", *AE[1:]], "kind=vae: no such kind; expected one of vanilla_ae, pix2pix_generator, spade_gen"),
-        (["kind=drn", *AE[1:]], "kind=drn: a network of the metrics; install it with python scripts/download_weights"),
         (["kind=upernet", *AE[1:]], "upernet101_encoder --file PATH, and likewise upernet101_decoder"),
         (["kind=inception_fid", *AE[1:]], "python scripts/download_weights.py inception_fid --file PATH"),
         (["kind=pix2pix_discriminator", *AE[1:]], "import the generator with kind=pix2pix_generator"),
@@ -411,8 +402,6 @@ def files() -> None:
         (["kind=spade_encoder", *AE[1:]], "import the generator with kind=spade_generator"),
         ([*AE, "model=vae"], "model=vae: set by kind and out"),
         ([*AE, "resume=auto"], "resume=auto: set by kind and out"),
-        ([*AE[:2], "out=taken"], "out=taken: exists already; give a new directory"),
-        (["kind=vanilla_ae", "file=absent.pth", "out=new"], "absent.pth: no such file"),
         (["kind=pix2pix_generator", *AE[1:]], "ae.pth: this is no complete pix2pix_generator checkpoint: missing"),
         (["kind=spade_generator", *AE[1:]], "ae.pth: this is no complete spade_generator checkpoint: missing"),
         (["kind=vanilla_ae", "file=oblong.pth", "out=new"], "oblong.pth: the autoencoder's 100 values are no colour"),
@@ -420,11 +409,9 @@ def files() -> None:
         (SPADE, "spade.pth: the weights don't tell the data set; give dataset=..."),
         ([*AE, "dataset=imagenet"], "dataset=imagenet: no such choice; dataset is one of"),
         ([*AE, "seed=1,2"], "seed=1,2"),
-        ([*AE, "trainer.epoch=1"], "unknown key trainer.epoch: did you mean trainer.epochs?"),
         ([*AE, "dataset.image_size=64"], "ae.pth: dataset.image_size=64, but by the weights it is 16; leave it out"),
         ([*AE, "model.num_layers=2"], "ae.pth: model.num_layers=2, but by the weights it is 3; leave it out"),
         ([*UNET, "model.norm=instance"], "unet.pth: model.norm=instance, but by the weights it is batch"),
-        ([*UNET, "dataset=photos"], "dataset=photos: pix2pix trains on image and source, and it has no source"),
         ([*UNET, "dataset.image_size=48"], "model.num_downs=5: dataset.image_size=48x48"),
         ([*SPADE, "dataset=cityscapes"], "5 semantic channels, but model.label_channels=35 for dataset=cityscapes"),
         ([*SPADE, "dataset=photos", *LABELS, "model.label_channels=x"], "expected an integer"),
@@ -443,7 +430,6 @@ def files() -> None:
             ["kind=spade_generator", "file=style.pth", "out=new", "dataset=photos", *LABELS],
             "style.pth: this is no complete spade_generator checkpoint: wrong shape: fc.weight (32, 3) for (128, 3)",
         ),
-        (STYLEGAN2, "style2.pt: the weights don't tell the data set; give dataset=..."),
         ([*STYLEGAN2, *PHOTOS, "dataset.image_size=32"], "dataset.image_size=32, but by the weights it is 16; leave"),
         ([*STYLEGAN2, *PHOTOS, "model.channel_max=8"], "model.channel_max=8, but by the weights it is 16; leave"),
         ([*STYLEGAN2, *PHOTOS, "model.conv_clamp=x"], "model.conv_clamp=x"),
@@ -452,7 +438,6 @@ def files() -> None:
         ([*STYLEGAN2[:1], "file=critic.pt", "out=new", *PHOTOS], "critic.pt: holds a discriminator, which makes no im"),
         (["kind=stylegan2_rosinality", "file=no_average.pt", "out=new", *PHOTOS], "has no g_ema, it holds g, d"),
         ([*STYLEGAN2[:1], "file=absent.pkl", "out=new", *PHOTOS], "absent.pkl: no such file"),
-        ([*STYLEGAN2[:1], "file=hostile.pkl", "out=new", *PHOTOS], "hostile.pkl: not an official StyleGAN2 pickle"),
     ],
 )
 @pytest.mark.usefixtures("files")
@@ -462,25 +447,3 @@ def test_mistakes_give_one_line_and_leave_nothing(arguments: list[str], message:
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not Path("new").exists()
-    assert not Path("was_here").exists()
-
-
-class Payload:
-    """What a hostile file holds: unpickling it would create a file."""
-
-    def __reduce__(self) -> tuple[Any, tuple[Path]]:
-        return Path.touch, (Path("was_here"),)
-
-
-def test_code_in_a_file_is_not_run() -> None:
-    torch.save({"model.0.fc.weight": Payload()}, "evil.pth")
-    with pytest.raises(UserError, match=r"evil\.pth: cannot be read as a file of tensors"):
-        import_checkpoint(["kind=vanilla_ae", "file=evil.pth", "out=new"])
-    assert not Path("was_here").exists()
-
-
-def test_program_ends_with_one_line_and_status_2() -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "import_checkpoint.py"), "kind=vanilla_ae", "file=x", "out=y"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr == "error: x: no such file; give the path of an official checkpoint\n"

@@ -59,22 +59,12 @@ def test_mixing_no_layer_repeats_the_row_and_all_layers_the_column(run: Path, tm
     assert np.abs(grid[0, 0] - grid[0, 1]).max() > 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "run is missing: expected run=a path"),
-        (["run=RUN", "accelerator=tpu"], "accelerator=tpu: expected one of auto, cpu, cuda"),
-        (["run=RUN", "seed=3"], "unknown key seed: did you mean seeds"),
-        (["run=RUN", "seeds=3-1"], "seeds=3-1: expected numbers and ranges"),
-        (["run=RUN", "psi=half"], "psi=half: expected a number"),
-        (["run=RUN", "noise=fixed"], "noise=fixed: expected one of const, random, none"),
-        (["run=RUN", "columns=0"], "columns=0: expected an integer at least 1"),
-        (["run=nowhere"], "not a run directory"),
-    ],
-)
-def test_mistakes_are_named(run: Path, arguments: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        main([argument.replace("RUN", str(run)) for argument in arguments])
+def test_mistakes_are_named(run: Path) -> None:
+    """Beside those in tests/bad_input."""
+    with pytest.raises(UserError, match="accelerator=tpu: expected one of auto, cpu, cuda"):
+        main([f"run={run}", "accelerator=tpu"])
+    with pytest.raises(UserError, match="psi=half: expected a number"):
+        main([f"run={run}", "psi=half"])
 
 
 def test_numbers_and_ranges() -> None:
