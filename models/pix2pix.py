@@ -1,7 +1,6 @@
 """pix2pix (Isola et al., 2017): paired image-to-image translation with a U-Net and a PatchGAN.
 
-Keys and shapes of the networks' state dicts are those of the official PyTorch release, so its checkpoints
-load.
+Keys and shapes of the networks' state dicts are those of the official PyTorch release, so that its checkpoints load.
 
 At evaluation the original normalises with the statistics of the batch, one image at a time, and keeps dropout
 active. ``Pix2Pix.generate`` does the same for any batch size: each image is normalised by its own statistics,
@@ -54,13 +53,11 @@ def make_norm(norm: Norm, num_features: int, statistics: Statistics = "running")
 
 
 class SkipBlock(nn.Module):
-    """One level of the U-Net: halve the resolution, run the levels inside, double it, and append to the
-    input.
+    """One level of the U-Net: halves the resolution, runs the levels inside, doubles it, and appends to the input.
 
     Args:
         depth: 0 for the outermost block.
-        channels: (outside, inside): of what the block adds to its input, and of what it hands to the levels
-            inside.
+        channels: (outside, inside), of what the block appends to its input and of what the levels inside take.
         inside: the next level, None for the innermost block.
         norm: kind of normalisation.
         statistics: of batch normalisation in evaluation mode.
@@ -155,8 +152,7 @@ class UNetGenerator(nn.Module):
         return self.model(source, masks)
 
     def dropout_masks(self, source: Tensor, index: Tensor, seed: int) -> dict[int, Tensor]:
-        """Dropout masks that depend on (seed, image index) alone: 0 or 2 with equal odds, by depth of the
-        block.
+        """Dropout masks that depend on (seed, image index) alone: 0 or 2 with equal odds, by depth of the block.
 
         Args:
             source: (N, in_channels, H, W), for its size and dtype.
