@@ -59,7 +59,7 @@ def test_shapes_and_counts() -> None:
     state = StateDict("tiny", {f"module.{i}.weight": torch.ones(2, 3) for i in (0, 2, 90)})
     assert state.shape("2.weight", (2,)) == (2, 3)
     assert state.count("{}.weight") == 3  # no complete network of three tensors has a ninety-first layer
-    with pytest.raises(UserError, match="missing: 1.weight; found: 0.weight, 2.weight, 90.weight"):
+    with pytest.raises(UserError, match=r"missing: 1\.weight; found: 0\.weight, 2\.weight, 90\.weight"):
         state.shape("1.weight")
     with pytest.raises(UserError, match=r"0.weight has the shape \(2, 3\)"):
         state.shape("0.weight")

@@ -24,6 +24,7 @@ from ffl.errors import UserError
 from ffl.images import to_uint8
 from ffl.training.checkpoint import load_checkpoint, save_checkpoint
 from ffl.training.command import read_words
+from ffl.training.config import flatten
 from ffl.training.model import Model, latent_noise
 from ffl.training.program import compose
 from ffl.training.run_directory import RunDirectory
@@ -70,53 +71,95 @@ def model_of(run: RunDirectory, height: int, width: int) -> Model:
 # Official weights and outputs, through the run.
 
 
-def test_autoencoder_of_the_authors() -> None:
-    case = Case("c_mlp_64_256_2")
-    run = imported("vanilla_ae", case.state_dict())
-    config = run.config()
-    assert config["dataset"]["name"] == "celeba"
-    assert config["dataset"]["image_size"] == 64
-    assert (config["model"]["hidden_dim"], config["model"]["num_layers"]) == (256, 2)
-    case.check("recon", model_of(run, 64, 64).generate({"image": case.tensors()["x"]}, "reconstruction", 0))
+PIX2PIX = {"dataset.name": "facades", "model.ngf": 8}
+SPADE_CITYSCAPES = {"dataset.name": "cityscapes", "model.label_channels": 35, "model.instance_edges": True}
+SPADE_ADE20K = {"dataset.name": "ade20k", "model.label_channels": 151, "model.instance_edges": False}
+STYLEGAN2_64 = {"dataset.image_size": 64, "model.latent_dim": 512, "model.num_mapping_layers": 8}
+STYLEGAN2_64 |= {"model.channel_base": 32768, "model.channel_max": 512, "model.num_low_precision": 0}
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "overrides"),
+    ("kind", "name", "size", "overrides", "settings"),
     [
-        ("d_unet256_ngf8_train_b1", 256, []),  # the official evaluation: statistics of each image
-        ("d_unet256_ngf8_eval", 256, ["model.norm_statistics=running"]),  # with its --eval
-        ("d_unet128_ngf8_instance_eval", 128, ["dataset.image_size=128", "dataset.load_size=143"]),
+        (
+            "vanilla_ae",
+            "c_mlp_64_256_2",
+            (64, 64),
+            [],
+            {"dataset.name": "celeba", "dataset.image_size": 64, "model.hidden_dim": 256, "model.num_layers": 2},
+        ),
+        (  # the official evaluation: statistics of each image
+            "pix2pix_generator",
+            "d_unet256_ngf8_train_b1",
+            (256, 256),
+            [],
+            PIX2PIX | {"model.norm": "batch", "model.num_downs": 8},
+        ),
+        (  # with its --eval
+            "pix2pix_generator",
+            "d_unet256_ngf8_eval",
+            (256, 256),
+            ["model.norm_statistics=running"],
+            PIX2PIX | {"model.norm": "batch", "model.num_downs": 8},
+        ),
+        (
+            "pix2pix_generator",
+            "d_unet128_ngf8_instance_eval",
+            (128, 128),
+            ["dataset.image_size=128", "dataset.load_size=143"],
+            PIX2PIX | {"model.norm": "instance", "model.num_downs": 7},
+        ),
+        (
+            "spade_generator",
+            "e_spade_G_cityscapes_more",
+            (256, 512),
+            [],
+            SPADE_CITYSCAPES | {"model.ngf": 8, "model.upsampling": "more", "model.use_vae": False},
+        ),
+        (
+            "spade_generator",
+            "e_spade_G_cityscapes_normal",
+            (256, 512),
+            ["model.upsampling=normal"],
+            SPADE_CITYSCAPES | {"model.upsampling": "normal"},
+        ),
+        (
+            "spade_generator",
+            "e_spade_G_ade20k",
+            (256, 256),
+            [],
+            SPADE_ADE20K | {"model.ngf": 8, "model.upsampling": "normal"},
+        ),
+        (
+            "stylegan2_rosinality",
+            "f_rosinality_G64_buffers",
+            (64, 64),
+            PHOTOS,
+            STYLEGAN2_64 | {"model.conv_clamp": None},
+        ),
+        ("stylegan2_nvlabs", "f_ada_G64", (64, 64), PHOTOS, STYLEGAN2_64 | {"model.conv_clamp": 256.0}),
     ],
 )
-def test_pix2pix(name: str, size: int, overrides: list[str]) -> None:
+def test_official_outputs(
+    kind: str, name: str, size: tuple[int, int], overrides: list[str], settings: dict[str, Any]
+) -> None:
     case = Case(name)
-    run = imported("pix2pix_generator", case.state_dict(), "model.test_dropout=false", *overrides)
-    config = run.config()
-    assert config["dataset"]["name"] == "facades"
-    norm = "instance" if "instance" in name else "batch"
-    assert (config["model"]["ngf"], config["model"]["norm"]) == (8, norm)
-    assert config["model"]["num_downs"] == size.bit_length() - 1
-    source = case.tensors()["A"]
-    case.check("output", model_of(run, size, size).generate({"source": source}, "translation", 0))
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "overrides", "expected"),
-    [
-        ("e_spade_G_cityscapes_more", (256, 512), [], ("cityscapes", 35, True, "more")),
-        ("e_spade_G_cityscapes_normal", (256, 512), ["model.upsampling=normal"], ("cityscapes", 35, True, "normal")),
-        ("e_spade_G_ade20k", (256, 256), [], ("ade20k", 151, False, "normal")),
-    ],
-)
-def test_spade(name: str, size: tuple[int, int], overrides: list[str], expected: tuple[Any, ...]) -> None:
-    case = Case(name)
-    run = imported("spade_generator", case.state_dict(), "model.ndf=4", *overrides)
-    model = run.config()["model"]
-    found = (run.config()["dataset"]["name"], model["label_channels"], model["instance_edges"], model["upsampling"])
-    assert found == expected
-    assert (model["ngf"], model["use_vae"]) == (8, False)
+    state: dict[str, Any] = case.state_dict()
+    more = {"pix2pix_generator": ["model.test_dropout=false"], "spade_generator": ["model.ndf=4"]}.get(kind, [])
+    if kind.startswith("stylegan2"):
+        state = {f"module.{key}": value for key, value in state.items()}
+    run = imported(kind, {"g_ema": state} if kind == "stylegan2_rosinality" else state, *more, *overrides)
+    config, model, inputs = flatten(run.config()), model_of(run, *size), case.tensors()
+    assert {key: config[key] for key in settings} == settings
     with torch.no_grad():
-        case.check("output", model_of(run, *size).generator(case.tensors()["semantics"]))
+        if kind == "vanilla_ae":
+            case.check("recon", model.generate({"image": inputs["x"]}, "reconstruction", 0))
+        elif kind == "pix2pix_generator":
+            case.check("output", model.generate({"source": inputs["A"]}, "translation", 0))
+        elif kind == "spade_generator":
+            case.check("output", model.generator(inputs["semantics"]))
+        else:
+            case.check("image", model.generator_ema(inputs["z"]))
 
 
 def test_spade_with_a_latent_vector_draws_it_from_the_prior() -> None:
@@ -133,23 +176,6 @@ def test_spade_with_a_latent_vector_draws_it_from_the_prior() -> None:
         expected = model.generator(semantics, latent_noise(index, 7, (256,)))
     images = model.generate({"label": semantics.argmax(1), "index": index}, "semantic", 7)
     torch.testing.assert_close(images, expected, rtol=0, atol=1e-5)  # the layouts in memory differ
-
-
-@pytest.mark.parametrize(
-    ("kind", "name", "clamp"),
-    [("stylegan2_rosinality", "f_rosinality_G64_buffers", None), ("stylegan2_nvlabs", "f_ada_G64", 256.0)],
-)
-def test_stylegan2(kind: str, name: str, clamp: float | None) -> None:
-    case = Case(name)
-    state = {f"module.{key}": value for key, value in case.state_dict().items()}
-    run = imported(kind, {"g_ema": state} if kind == "stylegan2_rosinality" else state, *PHOTOS)
-    settings = run.config()["model"]
-    assert run.config()["dataset"]["image_size"] == 64
-    assert (settings["latent_dim"], settings["num_mapping_layers"]) == (512, 8)
-    assert (settings["channel_base"], settings["channel_max"]) == (32768, 512)
-    assert (settings["conv_clamp"], settings["num_low_precision"]) == (clamp, 0)
-    with torch.no_grad():
-        case.check("image", model_of(run, 64, 64).generator_ema(case.tensors()["z"]))
 
 
 # From file to pictures and numbers.
