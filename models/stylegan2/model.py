@@ -91,7 +91,7 @@ class StyleGAN2(Model):
                 "a power of two from 16 to 1024"
             )
         if channel_base < resolution:
-            raise UserError(f"model.channel_base={channel_base}: must be at least the image size, {resolution}")
+            raise UserError(f"model.channel_base={channel_base}: must be at least {resolution}, the image size")
         self.generator = Generator(
             resolution, latent_dim, num_mapping_layers, channel_base, channel_max, conv_clamp, num_low_precision
         )
