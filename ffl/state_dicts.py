@@ -4,7 +4,8 @@ Official weights are taken in four steps: the shapes in the state dict tell the 
 compared with what the user says, the network is built, and ``load_strict`` copies the weights into it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -77,6 +78,30 @@ class StateDict:
                 raise UserError(f"{self.kind}: unknown option {name}; it is one of {', '.join(known)}")
             if value != known[name]:
                 raise UserError(f"{self.kind}: {name}={value}, but by its weights it is {known[name]}")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a state dict calls for: a network of ours, and where each tensor belongs in it.
+
+    Attributes:
+        weights: the state dict.
+        network: the class.
+        arguments: of its constructor.
+        names: as of ``load_strict``.
+        ignored: likewise.
+    """
+
+    weights: StateDict
+    network: Callable[..., nn.Module]
+    arguments: dict[str, Any]
+    names: Mapping[str, str] | None = None
+    ignored: tuple[str, ...] = ()
+
+    def load(self, network: Network) -> Network:
+        """``load_strict`` the weights into a network of this architecture."""
+        weights = self.weights
+        return load_strict(network, weights.tensors, weights.kind, self.names, ignored=self.ignored)
 
 
 def load_strict(

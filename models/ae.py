@@ -1,6 +1,8 @@
 """Vanilla autoencoder (Hinton and Salakhutdinov, 2006) as in Appendix B.1: a 2-layer perceptron, no normalisation."""
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 
 from ffl.errors import UserError
 from ffl.ranges import Count, Decay, NonNegative, Positive
+from ffl.state_dicts import Architecture, StateDict
 from ffl.training.model import Batch, Model, Phase, Task, init_normal
 from ffl.training.objective import Objective
 
@@ -94,3 +97,16 @@ class VanillaAutoencoder(Model):
     @torch.no_grad()
     def generate(self, batch: Batch, task: Task, seed: int) -> Tensor:
         return self.network(batch["image"])
+
+
+def official_autoencoder(state_dict: Mapping[str, Any], **options: Any) -> Architecture:
+    """The perceptron that weights of the authors' release belong to; options under the names of their program."""
+    weights = StateDict("vanilla_ae", state_dict)
+    hidden_dim, num_values = weights.shape("model.0.fc.weight", (2,))
+    weights.shape("model.1.fc.weight", (2,))  # one layer is no autoencoder
+    num_layers = weights.count("model.{}.fc.weight")
+    known = {"input_dim": num_values, "output_dim": num_values, "dim": hidden_dim, "n_blk": num_layers}
+    weights.check_options(known | {"norm": "none", "activ": "relu"}, options)
+    # The perceptron flattens its images, so that their number of values is all that the weights tell of their shape.
+    arguments = {"image_shape": (1, 1, num_values), "hidden_dim": hidden_dim, "num_layers": num_layers}
+    return Architecture(weights, MLP, arguments)

@@ -1,7 +1,6 @@
 """pix2pix (Isola et al., 2017): paired image-to-image translation with a U-Net and a PatchGAN.
 
-Keys and shapes of the networks' state dicts are those of the official PyTorch release, so its checkpoints
-load.
+Keys and shapes of the networks' state dicts are those of the official PyTorch release, so that its checkpoints load.
 
 At evaluation the original normalises with the statistics of the batch, one image at a time, and keeps dropout
 active. ``Pix2Pix.generate`` does the same for any batch size: each image is normalised by its own statistics,
@@ -9,7 +8,7 @@ and its dropout masks derive from its index and the seed.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from ffl.errors import UserError
 from ffl.losses.gan import GanMode, discriminator_loss, generator_loss
 from ffl.ranges import Count, Decay, NonNegative, Positive
+from ffl.state_dicts import Architecture, StateDict
 from ffl.training.model import Batch, Model, Phase, Task, init_normal, latent_noise
 from ffl.training.objective import Objective
 
@@ -53,13 +53,11 @@ def make_norm(norm: Norm, num_features: int, statistics: Statistics = "running")
 
 
 class SkipBlock(nn.Module):
-    """One level of the U-Net: halve the resolution, run the levels inside, double it, and append to the
-    input.
+    """One level of the U-Net: halves the resolution, runs the levels inside, doubles it, and appends to the input.
 
     Args:
         depth: 0 for the outermost block.
-        channels: (outside, inside): of what the block adds to its input, and of what it hands to the levels
-            inside.
+        channels: (outside, inside), of what the block appends to its input and of what the levels inside take.
         inside: the next level, None for the innermost block.
         norm: kind of normalisation.
         statistics: of batch normalisation in evaluation mode.
@@ -154,8 +152,7 @@ class UNetGenerator(nn.Module):
         return self.model(source, masks)
 
     def dropout_masks(self, source: Tensor, index: Tensor, seed: int) -> dict[int, Tensor]:
-        """Dropout masks that depend on (seed, image index) alone: 0 or 2 with equal odds, by depth of the
-        block.
+        """Dropout masks that depend on (seed, image index) alone: 0 or 2 with equal odds, by depth of the block.
 
         Args:
             source: (N, in_channels, H, W), for its size and dtype.
@@ -333,3 +330,40 @@ def checked_downs(image_size: tuple[int, int], num_downs: int | None) -> int:
             "must be multiples of 2**num_downs, with num_downs at least 2"
         )
     return num_downs
+
+
+def official_generator(state_dict: Mapping[str, Any], use_dropout: bool = True, **options: Any) -> Architecture:
+    """The U-Net that official weights belong to; options under the names of the official program."""
+    weights = StateDict("pix2pix_generator", state_dict)
+    ngf, in_channels = weights.shape("model.model.0.weight")[:2]
+    out_channels = weights.shape("model.model.3.weight")[1]
+    norm = official_norm(weights)
+    # Blocks lie within blocks. Each has tensors of its own, which bounds what a damaged file can ask for.
+    num_downs = min(max(key.count("model.") for key in weights.tensors) - 1, len(weights.tensors))
+    known = {"input_nc": in_channels, "output_nc": out_channels, "ngf": ngf, "norm": norm}
+    weights.check_options(known | {"net": f"unet_{2**num_downs}"}, options)
+    channels = {"in_channels": in_channels, "out_channels": out_channels, "ngf": ngf}
+    arguments = {**channels, "num_downs": num_downs, "norm": norm, "dropout": use_dropout}
+    return Architecture(weights, UNetGenerator, arguments)
+
+
+def official_discriminator(state_dict: Mapping[str, Any], **options: Any) -> Architecture:
+    """The PatchGAN that official weights belong to; options under the names of the official program."""
+    weights = StateDict("pix2pix_discriminator", state_dict)
+    norm = official_norm(weights)
+    pixel = "net.0.weight" in weights.tensors
+    ndf, in_channels = weights.shape("net.0.weight" if pixel else "model.0.weight")[:2]
+    known: dict[str, Any] = {"input_nc": in_channels, "ndf": ndf, "norm": norm}
+    arguments: dict[str, Any] = {"in_channels": in_channels, "ndf": ndf, "norm": norm}
+    if pixel:
+        weights.check_options({"net": "pixel"} | known, options)
+        return Architecture(weights, PixelDiscriminator, arguments)
+    num_layers = sum(value.dim() == 4 for value in weights.tensors.values()) - 2  # all but the first and the last
+    net = "basic" if num_layers == 3 else "n_layers"
+    weights.check_options({"net": net, "n_layers_D": num_layers} | known, options)
+    return Architecture(weights, PatchDiscriminator, arguments | {"num_layers": num_layers})
+
+
+def official_norm(weights: StateDict) -> Norm:
+    """Batch norm leaves statistics in a state dict, instance norm nothing."""
+    return "batch" if any(key.endswith("running_mean") for key in weights.tensors) else "instance"

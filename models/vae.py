@@ -30,7 +30,7 @@ def block_channels(image_size: int, base: int, largest: int) -> list[int]:
     return [min(base * 2**i, largest) for i in range(num_blocks)]
 
 
-class Encoder(nn.Module):
+class ConvEncoder(nn.Module):
     """Convolutions (4x4, stride 2, padding 1) down to 4x4, then two linear layers for the posterior's μ and log σ²."""
 
     def __init__(self, channels: list[int], latent_dim: int) -> None:
@@ -53,7 +53,7 @@ class Encoder(nn.Module):
         return self.mean(features), self.log_variance(features)
 
 
-class Decoder(nn.Module):
+class ConvDecoder(nn.Module):
     """The encoder inverted: a linear layer, then transposed convolutions (4x4, stride 2, padding 1) and Tanh."""
 
     def __init__(self, channels: list[int], latent_dim: int) -> None:
@@ -111,8 +111,8 @@ class VariationalAutoencoder(Model):
         if not 1 <= channels <= max_channels:
             raise UserError(f"model.channels={channels}: must be from 1 to model.max_channels={max_channels}")
         blocks = block_channels(height, channels, max_channels)
-        self.encoder = Encoder(blocks, latent_dim)
-        self.decoder = Decoder(blocks, latent_dim)
+        self.encoder = ConvEncoder(blocks, latent_dim)
+        self.decoder = ConvDecoder(blocks, latent_dim)
         init_normal(self.encoder)
         init_normal(self.decoder)
         self.objective = objective

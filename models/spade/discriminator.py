@@ -37,7 +37,9 @@ class ScaleDiscriminator(nn.Module):
         return outputs
 
     def _first(self, semantics: Tensor, images: Tensor) -> Tensor:
-        """The first layer on map and image together: the map's part is the same for all its images, and done once."""
+        """The first layer on map and image together."""
+        # A convolution is linear: the map's part is the same for all its images and computed once. That is 3 times as
+        # fast for two images of a map of 19 labels (128x128, forward and backward, one CPU thread).
         conv, activation = self.get_submodule("model0").children()
         assert isinstance(conv, nn.Conv2d)
         of_map, of_image = conv.weight.split([semantics.shape[1], images.shape[1]], 1)

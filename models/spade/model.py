@@ -146,7 +146,9 @@ class Spade(Model):
         return self._synthesise({**batch, "semantics": self.semantics(batch)})
 
     def losses(self, batch: Batch, phase: str) -> dict[str, Tensor]:
+        real = batch["image"]
         if phase == "discriminator":
+            # The generator has moved since ``prepare``: the discriminator learns from an image that it makes now.
             with torch.no_grad():
                 fake = self._synthesise(batch)["fake"]
             fake_outputs, real_outputs = self._discriminate(batch, fake)
@@ -154,24 +156,21 @@ class Spade(Model):
                 name: discriminator_loss([layers[-1] for layers in outputs], name == "real", self.gan_mode)
                 for name, outputs in (("fake", fake_outputs), ("real", real_outputs))
             }
-        return self.objective(batch["fake"], batch["image"], self._generator_losses(batch))
 
-    def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        real, fake = batch["image"], batch["fake"]
-        terms = {}
+        fake, own = batch["fake"], {}
         if self.encoder is not None and self.kl_weight:
-            terms["kl"] = self.kl_weight * kl_divergence(batch["mean"], batch["log_variance"]).sum()
+            own["kl"] = self.kl_weight * kl_divergence(batch["mean"], batch["log_variance"]).sum()
         if self.gan_weight or self.feature_weight:
             fake_outputs, real_outputs = self._discriminate(batch, fake)
             if self.gan_weight:
                 logits = [layers[-1] for layers in fake_outputs]
-                terms["gan"] = self.gan_weight * generator_loss(logits, self.gan_mode)
+                own["gan"] = self.gan_weight * generator_loss(logits, self.gan_mode)
             if self.feature_weight:
                 hidden = [[layers[:-1] for layers in outputs] for outputs in (fake_outputs, real_outputs)]
-                terms["feature_matching"] = self.feature_weight * feature_matching_loss(*hidden)
+                own["feature_matching"] = self.feature_weight * feature_matching_loss(*hidden)
         if self.vgg is not None:
-            terms["vgg"] = self.vgg_weight * self.vgg(fake, real)
-        return terms
+            own["vgg"] = self.vgg_weight * self.vgg(fake, real)
+        return self.objective(fake, real, own)
 
     def _synthesise(self, batch: Batch) -> Batch:
         """Add ``fake``, and with an encoder the posterior that its latent vector was drawn from."""

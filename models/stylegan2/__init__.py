@@ -3,6 +3,5 @@
 from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import Generator
 from models.stylegan2.model import StyleGAN2
-from models.stylegan2.official import nvlabs_from_state_dict, rosinality_from_state_dict
 
-__all__ = ["Discriminator", "Generator", "StyleGAN2", "nvlabs_from_state_dict", "rosinality_from_state_dict"]
+__all__ = ["Discriminator", "Generator", "StyleGAN2"]

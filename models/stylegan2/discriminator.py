@@ -21,7 +21,7 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
     num_images, _, height, width = x.shape
     group = max(size for size in range(1, min(group_size, num_images) + 1) if num_images % size == 0)
     grouped = x.unflatten(0, (group, -1))
-    variance = (grouped - grouped.mean(0)).square().mean(0)  # var(0) takes ten times as long on a CPU
+    variance = (grouped - grouped.mean(0)).square().mean(0)  # twice as fast as var(0) (CPU)
     deviation = (variance + 1e-8).sqrt().mean((1, 2, 3))
     return torch.cat([x, deviation.repeat(group)[:, None, None, None].expand(-1, 1, height, width)], 1)
 

@@ -5,15 +5,14 @@ spectra of the two minibatches (Section 4.2 of the paper; ``loss.ave_spectrum``)
 """
 
 import copy
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ffl.errors import UserError
 from ffl.losses.gan import discriminator_loss, generator_loss
-from ffl.ranges import Decay, Positive
+from ffl.ranges import Count, Decay, NonNegative, Positive, Range, Whole
 from ffl.training.model import Batch, Model, Phase, Task, latent_noise
 from ffl.training.objective import Objective
 from models.stylegan2.discriminator import Discriminator
@@ -27,7 +26,7 @@ class StyleGAN2(Model):
     """Unconditional synthesis of Table 6.
 
     An iteration has up to four phases: the generator's loss, its path length regularisation every few steps,
-    the discriminator's loss and its R1 regularisation every some more. A phase and its regularisation share an
+    the discriminator's loss, and its R1 regularisation more rarely still. A phase and its regularisation share an
     optimiser, whose settings allow for the steps that regularisation adds (Appendix B of StyleGAN2).
 
     Args:
@@ -64,29 +63,35 @@ class StyleGAN2(Model):
         self,
         image_size: tuple[int, int],
         objective: Objective,
-        latent_dim: int = 512,
-        num_mapping_layers: int = 8,
-        channel_base: int = 16384,
-        channel_max: int = 512,
-        mbstd_group: int = 8,
-        num_low_precision: int = 4,
+        latent_dim: Count = 512,
+        num_mapping_layers: Count = 8,
+        channel_base: Count = 16384,
+        channel_max: Count = 512,
+        mbstd_group: Count = 8,
+        num_low_precision: Whole = 4,
         conv_clamp: float | None = 256.0,
         lr: Positive = 0.0025,
         betas: tuple[Decay, Decay] = (0.0, 0.99),
-        r1_gamma: float = 1.0,
-        r1_interval: int = 16,
-        path_length_weight: float = 2.0,
-        path_length_interval: int = 4,
-        path_length_shrink: int = 2,
-        style_mixing: float = 0.9,
-        ema_kimg: float = 20.0,
-        ema_rampup: float | None = 0.05,
+        r1_gamma: NonNegative = 1.0,
+        r1_interval: Count = 16,
+        path_length_weight: NonNegative = 2.0,
+        path_length_interval: Count = 4,
+        path_length_shrink: Count = 2,
+        style_mixing: Annotated[float, Range(0, 1)] = 0.9,
+        ema_kimg: NonNegative = 20.0,
+        ema_rampup: NonNegative | None = 0.05,
         psi: float = 1.0,
         noise: Literal["const", "random", "none"] = "const",
     ) -> None:
         super().__init__()
-        resolution = _square(image_size)
-        _check(locals())
+        resolution, width = image_size
+        if resolution != width or not 16 <= resolution <= 1024 or resolution & (resolution - 1):
+            raise UserError(
+                f"dataset.image_size={resolution}x{width}: StyleGAN2 takes square images, "
+                "a power of two from 16 to 1024"
+            )
+        if channel_base < resolution:
+            raise UserError(f"model.channel_base={channel_base}: must be at least {resolution}, the image size")
         self.generator = Generator(
             resolution, latent_dim, num_mapping_layers, channel_base, channel_max, conv_clamp, num_low_precision
         )
@@ -111,38 +116,42 @@ class StyleGAN2(Model):
         self.noise: Literal["const", "random", "none"] = noise
 
     def phases(self) -> list[Phase]:
-        path_length = self.path_length_interval if self.path_length_weight else None
-        r1 = self.r1_interval if self.r1_gamma else None
-        return [
-            *self._lazy_phases("generator", self.generator, "path_length", path_length),
-            *self._lazy_phases("discriminator", self.discriminator, "r1", r1),
-        ]
-
-    def _lazy_phases(self, name: str, network: nn.Module, regularizer: str, interval: int | None) -> list[Phase]:
-        """A network's phase, and its regulariser's where that has an interval.
+        """Each network's phase, and its regulariser's where that has a weight.
 
         With one step of regularisation to every k others, Adam takes c = (k + 1) / k as many steps: λ' = λ / c
         and β' = β^(1 / c) keep its pace.
         """
-        pace = interval / (interval + 1) if interval is not None else 1.0
-        betas = (self.betas[0] ** pace, self.betas[1] ** pace)
-        phases = [Phase(name, network.parameters(), self.lr * pace, betas, optimizer=name)]
-        if interval is not None:
-            phases.append(
-                Phase(regularizer, network.parameters(), self.lr * pace, betas, interval=interval, optimizer=name)
-            )
+        phases = []
+        for name, network, regularizer, weight, interval in (
+            ("generator", self.generator, "path_length", self.path_length_weight, self.path_length_interval),
+            ("discriminator", self.discriminator, "r1", self.r1_gamma, self.r1_interval),
+        ):
+            pace = interval / (interval + 1) if weight else 1.0
+            lr, betas = self.lr * pace, (self.betas[0] ** pace, self.betas[1] ** pace)
+            phases.append(Phase(name, network.parameters(), lr, betas, optimizer=name))
+            if weight:
+                phases.append(Phase(regularizer, network.parameters(), lr, betas, interval=interval, optimizer=name))
         return phases
 
     def losses(self, batch: Batch, phase: str) -> dict[str, Tensor]:
         """See ``Model.losses``. The generator's phase puts its fakes into the batch, for the log of gradient shares."""
         real: Tensor = batch["image"]
         batch.pop("fake", None)  # each phase draws its own: those of another belong to weights that have moved
+
         if phase == "generator":
             fake = batch["fake"] = self.generator.synthesis(self._draw_styles(real), "random")
             own = {"adversarial": generator_loss(self.discriminator(fake), "vanilla")}
             return self.objective(fake, real, own)
+
         if phase == "path_length":
-            return {"penalty": self.path_length_weight * self.path_length_interval * self._path_length(real)}
+            ws = self._draw_styles(real[: max(1, len(real) // self.path_length_shrink)])
+            images = self.generator.synthesis(ws, "random")
+            lengths = path_lengths(images, ws, torch.randn_like(images))
+            penalty, moved = path_length_penalty(lengths, self.path_length_mean, PATH_LENGTH_DECAY)
+            self._moved_means.append(moved)
+            # Times the interval: the penalty stands for the steps without it, too.
+            return {"penalty": self.path_length_weight * self.path_length_interval * penalty.mean()}
+
         if phase == "discriminator":
             with torch.no_grad():
                 fake = self.generator.synthesis(self._draw_styles(real), "random")
@@ -150,22 +159,15 @@ class StyleGAN2(Model):
                 "real": discriminator_loss(self.discriminator(real), True, "vanilla"),
                 "fake": discriminator_loss(self.discriminator(fake), False, "vanilla"),
             }
+
         if phase == "r1":
             real = real.detach().requires_grad_()
             penalty = r1_penalty(real, self.discriminator(real)).mean()
             return {"penalty": self.r1_gamma / 2 * self.r1_interval * penalty}
         raise ValueError(f"unknown phase {phase!r}")
 
-    def _path_length(self, real: Tensor) -> Tensor:
-        ws = self._draw_styles(real[: max(1, len(real) // self.path_length_shrink)])
-        images = self.generator.synthesis(ws, "random")
-        lengths = path_lengths(images, ws, torch.randn_like(images))
-        penalty, moved = path_length_penalty(lengths, self.path_length_mean, PATH_LENGTH_DECAY)
-        self._moved_means.append(moved.detach())
-        return penalty.mean()
-
     def _draw_styles(self, like: Tensor) -> Tensor:
-        """Styles of as many fakes as ``like`` has images: (N, num_ws, latent_dim); moves the mean of w."""
+        """Random styles for as many fakes as ``like`` has images: (N, num_ws, latent_dim). Moves the mean of w."""
         z = torch.randn(2, len(like), self.generator.latent_dim, device=like.device, dtype=like.dtype)
         num_ws = self.generator.synthesis.num_ws
         start = torch.randint(1, num_ws, (len(like),), device=like.device)
@@ -199,36 +201,3 @@ class StyleGAN2(Model):
         z = latent_noise(batch["index"], seed, (self.generator_ema.latent_dim,))
         z = z.to(self.generator_ema.mapping.w_avg.device)
         return self.generator_ema(z, self.psi, self.noise).clamp(-1, 1)
-
-
-def _square(image_size: tuple[int, int]) -> int:
-    height, width = image_size
-    if height != width or not 16 <= height <= 1024 or height & (height - 1):
-        raise UserError(
-            f"dataset.image_size={height}x{width}: StyleGAN2 takes square images, a power of two from 16 to 1024"
-        )
-    return height
-
-
-def _check(arguments: Mapping[str, Any]) -> None:
-    """Raise UserError for an argument of ``StyleGAN2`` outside its range."""
-    least = {"channel_base": arguments["resolution"]} | dict.fromkeys(
-        (
-            "latent_dim",
-            "num_mapping_layers",
-            "channel_max",
-            "mbstd_group",
-            "r1_interval",
-            "path_length_interval",
-            "path_length_shrink",
-        ),
-        1,
-    )
-    for key, smallest in least.items():
-        if arguments[key] < smallest:
-            raise UserError(f"model.{key}={arguments[key]}: must be at least {smallest}")
-    for key in ("num_low_precision", "r1_gamma", "path_length_weight", "ema_kimg"):
-        if arguments[key] < 0:
-            raise UserError(f"model.{key}={arguments[key]}: must not be negative")
-    if not 0 <= arguments["style_mixing"] <= 1:
-        raise UserError(f"model.style_mixing={arguments['style_mixing']}: a share, from 0 to 1")

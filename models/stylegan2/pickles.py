@@ -7,6 +7,7 @@ arguments that the networks were built with.
 """
 
 import io
+import math
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,10 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ffl.errors import UserError
-from models.stylegan2.official import flatten, nvlabs_from_state_dict
+from models.stylegan2.official import flatten
 
 MAX_DEPTH = 32  # of modules within modules; the official networks have 4
 # What arguments of networks may consist of; anything else is no setting that a network could be built with.
@@ -41,7 +42,7 @@ class OfficialNetwork:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The arguments as ``nvlabs_from_state_dict`` takes them; float16 is left off."""
+        """The arguments as options of ``nvlabs_network``; float16 is left off."""
         return {"conv_clamp": None} | flatten(self.arguments) | {"num_fp16_res": 0}
 
 
@@ -129,10 +130,21 @@ def read_official_pickle(path: Path) -> dict[str, OfficialNetwork]:
         UserError: if the file is absent, not of this kind, or holds anything but tensors, plain containers and the
             official persistent objects. Nothing in it is executed.
     """
+    networks = {}
     try:
         with path.open("rb") as file:
             content = _RestrictedUnpickler(file).load()
-            return _networks(content)
+        if not isinstance(content, dict):
+            raise pickle.UnpicklingError(f"it holds a {type(content).__name__} in the place of named networks")
+        for name in ("G", "D", "G_ema"):
+            if not isinstance(record := content.get(name), _Record):
+                continue
+            arguments = record.state.get("_init_kwargs", {})
+            if record.state.get("_init_args", ()) or not isinstance(arguments, dict):
+                raise pickle.UnpicklingError("a network built with arguments that have no names")
+            tensors: dict[str, Tensor] = {}
+            _collect(record, "", tensors, 0)
+            networks[name] = OfficialNetwork(record.class_name, _plain(arguments, 0), tensors)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the path of an official .pkl") from None
     except Exception as error:  # an unpickler raises anything on bytes that are not a pickle
@@ -143,6 +155,7 @@ def read_official_pickle(path: Path) -> dict[str, OfficialNetwork]:
         raise UserError(
             f"{path}: not an official StyleGAN2 pickle of tensors and settings alone ({reason}){hint}"
         ) from None
+    return networks
 
 
 def read_official_network(path: Path, name: str = "G_ema") -> OfficialNetwork:
@@ -155,31 +168,6 @@ def read_official_network(path: Path, name: str = "G_ema") -> OfficialNetwork:
     if name not in networks:
         raise UserError(f"{path}: no network {name}; it holds {', '.join(networks) or 'none'}")
     return networks[name]
-
-
-def load_official_pickle(path: Path, network: str = "G_ema") -> nn.Module:
-    """A network of an official pickle, built with the stored arguments; float16 is left off.
-
-    Args:
-        path: of the file.
-        network: "G_ema", "G" or "D".
-    Raises:
-        UserError: as ``read_official_network`` and ``nvlabs_from_state_dict``.
-    """
-    found = read_official_network(path, network)
-    return nvlabs_from_state_dict(found.state_dict, **found.options)
-
-
-def _networks(content: Any) -> dict[str, OfficialNetwork]:
-    if not isinstance(content, dict):
-        raise pickle.UnpicklingError(f"it holds a {type(content).__name__} in the place of named networks")
-    networks = {}
-    for name in ("G", "D", "G_ema"):
-        if isinstance(record := content.get(name), _Record):
-            state: dict[str, Tensor] = {}
-            _collect(record, "", state, 0)
-            networks[name] = OfficialNetwork(record.class_name, _arguments(record.state), state)
-    return networks
 
 
 def _collect(record: _Record, prefix: str, state: dict[str, Tensor], depth: int) -> None:
@@ -205,19 +193,9 @@ def _tensor(stored: Any) -> Tensor:
     if not isinstance(storage, torch.storage.TypedStorage):
         raise pickle.UnpicklingError("a storage that is none")
     values = torch.empty(0, dtype=storage.dtype).set_(storage._untyped_storage)  # type: ignore[call-overload]
-    count = 1
-    for size in stored.size:
-        count *= size
-    if count > len(values):  # overlapping strides could claim any amount of memory
+    if math.prod(stored.size) > len(values):  # overlapping strides could claim any amount of memory
         raise pickle.UnpicklingError("a tensor larger than its storage")
     return values.as_strided(stored.size, stored.stride, stored.offset).clone()
-
-
-def _arguments(state: dict[str, Any]) -> dict[str, Any]:
-    positional, named = state.get("_init_args", ()), state.get("_init_kwargs", {})
-    if positional or not isinstance(named, dict):
-        raise pickle.UnpicklingError("a network built with arguments that have no names")
-    return _plain(named, 0)
 
 
 def _plain(value: Any, depth: int) -> Any:

@@ -115,8 +115,8 @@ BENCHMARKS = [
 ]  # fmt: skip
 
 SAMPLES = [
-    sample("nothing", "", "run=DIR", "train.py prints", "no argument at all"),
-    sample("unknown-key", "run=x seed=1", "seed=1", "a key of run, seeds", "another name"),
+    sample("nothing", "", "run is missing", "expected run=", "no argument at all"),
+    sample("unknown-key", "run=x seed=1", "unknown key seed", "did you mean seeds", "another name"),
     sample("no-run", "run=nowhere", "nowhere: not a run directory", r"config\.yaml", "moved away"),
     sample("other-model", f"run={RUN}", f"{RUN}: holds a ae", "only StyleGAN2", "no seeds there", Place.run),
     sample("seeds-of-text", f"run={RUN} seeds=all", "seeds=all", "such as 0-3,7", "not numbers", Place.run),

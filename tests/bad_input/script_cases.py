@@ -45,7 +45,7 @@ def pkl(id: str, content: bytes, cause: str, fix: str, why: str) -> Case:
 
 GOOD = "kind=vanilla_ae file=G.pth out=runs/official"
 IMPORTS = [
-    import_words("nothing", "", "kind= is missing", "give kind=", "no argument at all"),
+    import_words("nothing", "", "kind is missing", "expected kind=", "no argument at all"),
     import_words("word", "vanilla_ae", "cannot read vanilla_ae", "key=value", "as an argument"),
     import_words("no-file", GOOD, r"G\.pth: no such file", "give the path", "moved away"),
     import_words(

@@ -12,7 +12,8 @@ from ffl.losses.focal_frequency import FocalFrequencyLoss
 from ffl.losses.gan import discriminator_loss
 from ffl.training.model import Batch
 from ffl.training.objective import Objective
-from models.pix2pix import PatchDiscriminator, Pix2Pix, PixelDiscriminator, UNetGenerator, checked_downs
+from models.official import load_official
+from models.pix2pix import PatchDiscriminator, Pix2Pix, UNetGenerator, checked_downs
 
 
 def without_dropout(network: nn.Module) -> nn.Module:
@@ -23,20 +24,10 @@ def without_dropout(network: nn.Module) -> nn.Module:
 
 
 def official_unet(case: Case, statistics: str = "running") -> UNetGenerator:
-    args = case.args
-    num_downs = {"unet_256": 8, "unet_128": 7}[args["net"]]
-    network = UNetGenerator(
-        args["input_nc"],
-        args["output_nc"],
-        num_downs,
-        args["ngf"],
-        args["norm"],
-        args["use_dropout"],
-        statistics,
-    )
-    shapes = {key: list(value.shape) for key, value in network.state_dict().items()}
-    assert shapes == case.key_shapes()
-    network.load_state_dict(case.state_dict())
+    network = load_official("pix2pix_generator", case.state_dict(), **case.args)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.statistics = statistics
     return without_dropout(network).train("train" in case.entry["mode"])
 
 
@@ -58,10 +49,7 @@ def test_generator_is_the_official_one(name: str) -> None:
 @pytest.mark.parametrize("name", names("d_nlayer") + names("d_pixel"))
 def test_discriminator_is_the_official_one(name: str) -> None:
     case = Case(name)
-    kind = PixelDiscriminator if case.args["net"] == "pixel" else PatchDiscriminator
-    network = kind(case.args["input_nc"], case.args["ndf"], norm=case.args["norm"])
-    assert {key: list(value.shape) for key, value in network.state_dict().items()} == case.key_shapes()
-    network.load_state_dict(case.state_dict())
+    network = load_official("pix2pix_discriminator", case.state_dict(), **case.args)
     network.train("train" in case.entry["mode"])
     inputs = case.tensors()
     with torch.no_grad():

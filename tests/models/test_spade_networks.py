@@ -5,39 +5,21 @@ import torch
 from oracles import Case, names
 from torch import Tensor, nn
 
+from models.official import load_official
 from models.spade import ImageEncoder, MultiscaleDiscriminator, SpadeGenerator
 from models.spade.encoder import INPUT_SIZE
 from models.spade.generator import DOUBLINGS, normalise_twice
 from models.spade.layers import InstanceNorm, SpectralConv2d, init_xavier
 
-
-def semantic_channels(case: Case) -> int:
-    args = case.args
-    return args["label_nc"] + args["contain_dontcare_label"] + (not args["no_instance"])
-
-
-def generator(case: Case) -> SpadeGenerator:
-    args = case.args
-    return SpadeGenerator(
-        (int(args["crop_size"] / args["aspect_ratio"]), args["crop_size"]),
-        semantic_channels(case),
-        args["ngf"],
-        args["num_upsampling_layers"],
-        args["z_dim"] if args.get("use_vae") else None,
-    )
-
-
-def shapes(network: nn.Module) -> dict[str, list[int]]:
-    return {key: list(value.shape) for key, value in network.state_dict().items()}
+# What the official classes of the data sets select needs no options.
+TOLD_BY_LABELS = ("e_spade_G_cityscapes_more", "e_spade_G_ade20k")
 
 
 @pytest.mark.parametrize("name", names("e_spade_G"))
 def test_generator_is_the_official_one(name: str) -> None:
     case = Case(name)
-    network = generator(case)
-    assert shapes(network) == case.key_shapes()
-    network.load_state_dict(case.state_dict())
-    inputs = case.tensors()
+    options = {} if name in TOLD_BY_LABELS else case.args
+    network, inputs = load_official("spade_generator", case.state_dict(), **options), case.tensors()
     with torch.no_grad():
         image = network.train("train" in case.entry["mode"])(inputs["semantics"], inputs.get("z"))
     case.check("output", image)
@@ -49,24 +31,22 @@ def test_generator_is_the_official_one(name: str) -> None:
 @pytest.mark.parametrize("name", names("e_spade_D"))
 def test_discriminator_is_the_official_one(name: str) -> None:
     case = Case(name)
-    network = MultiscaleDiscriminator(semantic_channels(case) + 3, case.args["ndf"])
-    assert shapes(network) == case.key_shapes()
-    network.load_state_dict(case.state_dict())
-    inputs = case.tensors()
+    network, inputs = load_official("spade_discriminator", case.state_dict(), **case.args), case.tensors()
     with torch.no_grad():
-        scales = network.eval()(inputs["semantics"], inputs["image"])
+        scales = network(inputs["semantics"], inputs["image"])
     for scale, layers in enumerate(scales):
         for layer, features in enumerate(layers):
             case.check(f"D{scale}_feature{layer}", features)
 
 
 @pytest.mark.parametrize("name", names("e_spade_keys"))
-def test_keys_at_full_size(name: str) -> None:
+@pytest.mark.parametrize(("network", "kind"), [("G", "spade_generator"), ("D", "spade_discriminator")])
+def test_keys_at_full_size(name: str, network: str, kind: str) -> None:
     case = Case(name)
-    with torch.device("meta"):
-        assert shapes(generator(case)) == case.key_shapes("G")
-        discriminator = MultiscaleDiscriminator(semantic_channels(case) + 3, case.args["ndf"])
-    assert shapes(discriminator) == case.key_shapes("D")
+    with torch.device("meta"):  # full size, but no memory
+        state = {key: torch.empty(shape) for key, shape in case.key_shapes(network).items()}
+        built = load_official(kind, state, **case.args)
+    assert {key: list(value.shape) for key, value in built.state_dict().items()} == case.key_shapes(network)
 
 
 @pytest.mark.parametrize("upsampling", DOUBLINGS)

@@ -9,10 +9,14 @@ from oracles import Case, names
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from models.stylegan2 import Discriminator, Generator, nvlabs_from_state_dict, rosinality_from_state_dict
+from models.official import load_official
+from models.stylegan2 import Discriminator, Generator
 from models.stylegan2.generator import block_channels, low_precision, mix_styles
 
-BUILDERS = {"rosinality": rosinality_from_state_dict, "ada": nvlabs_from_state_dict}
+BUILDERS = {
+    "rosinality": functools.partial(load_official, "stylegan2_rosinality"),
+    "ada": functools.partial(load_official, "stylegan2_nvlabs"),
+}
 
 
 @functools.cache

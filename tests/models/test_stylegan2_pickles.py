@@ -3,7 +3,6 @@
 import io
 import os
 import pickle
-import sys
 import types
 from collections import OrderedDict
 from pathlib import Path
@@ -11,45 +10,18 @@ from typing import Any
 
 import pytest
 import torch
-from test_stylegan2_official import nvlabs_state, small_generator
+from official_files import nvlabs_state, official_modules, small_generator
 from torch import nn
 
 from ffl.errors import UserError
+from models.official import load_official
 from models.stylegan2 import Discriminator
-from models.stylegan2.pickles import load_official_pickle, read_official_pickle
+from models.stylegan2.pickles import read_official_network, read_official_pickle
 
 
 @pytest.fixture
 def official(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
-    """Stand-ins for the modules that official pickles refer to, there while files are written."""
-
-    class EasyDict(dict):
-        pass
-
-    def _reconstruct_persistent_obj(meta: Any) -> None:
-        raise AssertionError("the official reconstruction must never run")
-
-    util, persistence = types.ModuleType("dnnlib.util"), types.ModuleType("torch_utils.persistence")
-    for module, member, name in (
-        (util, EasyDict, "EasyDict"),
-        (persistence, _reconstruct_persistent_obj, "_reconstruct_persistent_obj"),
-    ):
-        member.__module__, member.__qualname__ = module.__name__, name
-        setattr(module, name, member)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        package = module.__name__.split(".")[0]
-        monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
-
-    class Persistent:
-        def __init__(self, name: str, state: dict[str, Any]) -> None:
-            self.meta = EasyDict(
-                type="class", version=6, module_src="import os; os.abort()", class_name=name, state=state
-            )
-
-        def __reduce__(self) -> tuple[Any, ...]:
-            return _reconstruct_persistent_obj, (self.meta,)
-
-    return types.SimpleNamespace(EasyDict=EasyDict, Persistent=Persistent)
+    return official_modules(monkeypatch)
 
 
 BUFFERS = {"w_avg", "noise_const", "resample_filter"}
@@ -107,13 +79,14 @@ def test_good_file(official: types.SimpleNamespace, tmp_path: Path, protocol: in
     assert list(networks) == ["D", "G_ema"]
     assert networks["G_ema"].arguments["synthesis_kwargs"]["conv_clamp"] == 64
     for name, network in (("G_ema", generator), ("D", discriminator)):
-        loaded = load_official_pickle(path, name)
+        found = read_official_network(path, name)
+        loaded = load_official("stylegan2_nvlabs", found.state_dict, **found.options)
         for key, value in network.state_dict().items():
             assert torch.equal(value, loaded.state_dict()[key]), key
     assert loaded.mbstd_group == 2
     assert loaded.conv.clamp == 64
     with pytest.raises(UserError, match="no network G; it holds D, G_ema"):
-        load_official_pickle(path, "G")
+        read_official_network(path, "G")
 
 
 def test_views_of_a_storage_are_rebuilt(official: types.SimpleNamespace, tmp_path: Path) -> None:

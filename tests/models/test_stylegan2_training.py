@@ -1,6 +1,7 @@
 """StyleGAN2 in training: official penalties, losses and gradients; lazy regularisation; the moving average."""
 
 import copy
+import functools
 import math
 from collections.abc import Iterable
 
@@ -11,10 +12,12 @@ from torch import Tensor, nn
 
 from ffl.errors import UserError
 from ffl.losses.gan import discriminator_loss, generator_loss
+from ffl.training.config import check_section
 from ffl.training.model import Batch
 from ffl.training.objective import Objective
 from ffl.training.step import make_optimizers, train_only
-from models.stylegan2 import StyleGAN2, nvlabs_from_state_dict, rosinality_from_state_dict
+from models.official import load_official
+from models.stylegan2 import StyleGAN2
 from models.stylegan2.official import (
     nvlabs_discriminator_keys,
     nvlabs_generator_keys,
@@ -23,6 +26,7 @@ from models.stylegan2.official import (
 )
 from models.stylegan2.regularization import path_length_penalty, path_lengths, r1_penalty
 
+rosinality, nvlabs = (functools.partial(load_official, f"stylegan2_{form}") for form in ("rosinality", "nvlabs"))
 SIZES = [4, 8, 16, 32, 64]
 
 
@@ -40,7 +44,7 @@ def each(loss, logits: Tensor, *arguments) -> Tensor:
 
 def test_r1_equals_rosinality() -> None:
     case = Case("f_rosinality_r1")
-    discriminator = rosinality_from_state_dict(case.state_dict(), **case.args)
+    discriminator = rosinality(case.state_dict(), **case.args)
     images = case.tensors()["image"].requires_grad_()
     logits = discriminator(images)
     r1 = r1_penalty(images, logits).mean()
@@ -55,7 +59,7 @@ def test_path_length_equals_rosinality() -> None:
     case = Case("f_rosinality_path")
     options = dict(case.args)
     mean = torch.tensor(options.pop("mean_path_length"))
-    generator, inputs = rosinality_from_state_dict(case.state_dict(), **options), case.tensors()
+    generator, inputs = rosinality(case.state_dict(), **options), case.tensors()
     ws = generator.mapping(inputs["z"])[:, None].expand(-1, generator.synthesis.num_ws, -1)
     images = generator.synthesis(ws, [inputs[f"noise{i}"] for i in range(9)])
     lengths = path_lengths(images, ws, inputs["pl_noise"])
@@ -79,8 +83,8 @@ def test_logistic_losses_equal_rosinality(name: str) -> None:
 def test_losses_and_gradients_equal_nvlabs() -> None:
     case = Case("f_ada_losses64")
     inputs, gamma = case.tensors(), case.args["r1_gamma"]
-    generator = nvlabs_from_state_dict(case.state_dict("G"), **case.args["G"])
-    discriminator = nvlabs_from_state_dict(case.state_dict("D"), **case.args["D"])
+    generator = nvlabs(case.state_dict("G"), **case.args["G"])
+    discriminator = nvlabs(case.state_dict("D"), **case.args["D"])
     generator_keys, discriminator_keys = nvlabs_generator_keys(SIZES, 8), nvlabs_discriminator_keys(SIZES)
 
     def check_gradients(name: str) -> None:
@@ -335,11 +339,21 @@ def test_generated_images_depend_on_index_and_seed_alone() -> None:
         ((48, 48), {}, "power of two from 16 to 1024"),
         ((8, 8), {}, "power of two from 16 to 1024"),
         ((16, 16), {"channel_base": 8}, "model.channel_base=8: must be at least 16"),
-        ((16, 16), {"r1_interval": 0}, "model.r1_interval=0: must be at least 1"),
-        ((16, 16), {"r1_gamma": -1.0}, "model.r1_gamma=-1.0: must not be negative"),
-        ((16, 16), {"style_mixing": 1.5}, "model.style_mixing=1.5"),
     ],
 )
 def test_impossible_settings_are_named(size: tuple[int, int], arguments: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         StyleGAN2(size, Objective(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"r1_interval": 0}, "model.r1_interval=0: expected an integer at least 1"),
+        ({"r1_gamma": -1.0}, "model.r1_gamma=-1.0: expected a number at least 0"),
+        ({"style_mixing": 1.5}, "model.style_mixing=1.5: expected a number at least 0 and at most 1"),
+    ],
+)
+def test_settings_beyond_their_range_are_named(settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_section("model", settings, StyleGAN2, provided={"image_size", "objective"})

@@ -4,8 +4,6 @@ import argparse
 import hashlib
 import json
 import pickle
-import subprocess
-import sys
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from official_files import nvlabs_state, official_modules, rosinality_state, small_generator
 from oracles import SHARED, Case
 from PIL import Image
 from torch import Tensor, nn
@@ -24,6 +23,8 @@ from datasets import build_dataset
 from ffl.errors import UserError
 from ffl.images import to_uint8
 from ffl.training.checkpoint import load_checkpoint, save_checkpoint
+from ffl.training.command import read_words
+from ffl.training.config import flatten
 from ffl.training.model import Model, latent_noise
 from ffl.training.program import compose
 from ffl.training.run_directory import RunDirectory
@@ -32,11 +33,10 @@ from models.ae import MLP
 from models.official import load_official
 from models.pix2pix import UNetGenerator
 from models.spade import SpadeGenerator
-from models.stylegan2 import Discriminator, Generator
-from models.stylegan2.official import nvlabs_discriminator_keys, nvlabs_generator_keys, rosinality_generator_keys
-from scripts.import_checkpoint import image_size, import_checkpoint
+from models.stylegan2 import Discriminator
+from scripts import import_checkpoint as program
+from scripts.import_checkpoint import image_size
 
-ROOT = Path(__file__).resolve().parents[2]
 PHOTOS = ["dataset=photos", "dataset.test_images=5"]
 LABELS = ["dataset.label_levels=5", "model.label_channels=5"]
 
@@ -45,6 +45,11 @@ LABELS = ["dataset.label_levels=5", "model.label_channels=5"]
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FFL_WEIGHTS", str(tmp_path / "no_weights"))
+
+
+def import_checkpoint(words: list[str]) -> RunDirectory:
+    """The program on the words of its command line."""
+    return program.import_checkpoint(**read_words(program.import_checkpoint, words)[1])
 
 
 def saved(state: Mapping[str, Any], name: str = "latest_net_G.pth") -> Path:
@@ -66,53 +71,95 @@ def model_of(run: RunDirectory, height: int, width: int) -> Model:
 # Official weights and outputs, through the run.
 
 
-def test_autoencoder_of_the_authors() -> None:
-    case = Case("c_mlp_64_256_2")
-    run = imported("vanilla_ae", case.state_dict())
-    config = run.config()
-    assert config["dataset"]["name"] == "celeba"
-    assert config["dataset"]["image_size"] == 64
-    assert (config["model"]["hidden_dim"], config["model"]["num_layers"]) == (256, 2)
-    case.check("recon", model_of(run, 64, 64).generate({"image": case.tensors()["x"]}, "reconstruction", 0))
+PIX2PIX = {"dataset.name": "facades", "model.ngf": 8}
+SPADE_CITYSCAPES = {"dataset.name": "cityscapes", "model.label_channels": 35, "model.instance_edges": True}
+SPADE_ADE20K = {"dataset.name": "ade20k", "model.label_channels": 151, "model.instance_edges": False}
+STYLEGAN2_64 = {"dataset.image_size": 64, "model.latent_dim": 512, "model.num_mapping_layers": 8}
+STYLEGAN2_64 |= {"model.channel_base": 32768, "model.channel_max": 512, "model.num_low_precision": 0}
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "overrides"),
+    ("kind", "name", "size", "overrides", "settings"),
     [
-        ("d_unet256_ngf8_train_b1", 256, []),  # the official evaluation: statistics of each image
-        ("d_unet256_ngf8_eval", 256, ["model.norm_statistics=running"]),  # with its --eval
-        ("d_unet128_ngf8_instance_eval", 128, ["dataset.image_size=128", "dataset.load_size=143"]),
+        (
+            "vanilla_ae",
+            "c_mlp_64_256_2",
+            (64, 64),
+            [],
+            {"dataset.name": "celeba", "dataset.image_size": 64, "model.hidden_dim": 256, "model.num_layers": 2},
+        ),
+        (  # the official evaluation: statistics of each image
+            "pix2pix_generator",
+            "d_unet256_ngf8_train_b1",
+            (256, 256),
+            [],
+            PIX2PIX | {"model.norm": "batch", "model.num_downs": 8},
+        ),
+        (  # with its --eval
+            "pix2pix_generator",
+            "d_unet256_ngf8_eval",
+            (256, 256),
+            ["model.norm_statistics=running"],
+            PIX2PIX | {"model.norm": "batch", "model.num_downs": 8},
+        ),
+        (
+            "pix2pix_generator",
+            "d_unet128_ngf8_instance_eval",
+            (128, 128),
+            ["dataset.image_size=128", "dataset.load_size=143"],
+            PIX2PIX | {"model.norm": "instance", "model.num_downs": 7},
+        ),
+        (
+            "spade_generator",
+            "e_spade_G_cityscapes_more",
+            (256, 512),
+            [],
+            SPADE_CITYSCAPES | {"model.ngf": 8, "model.upsampling": "more", "model.use_vae": False},
+        ),
+        (
+            "spade_generator",
+            "e_spade_G_cityscapes_normal",
+            (256, 512),
+            ["model.upsampling=normal"],
+            SPADE_CITYSCAPES | {"model.upsampling": "normal"},
+        ),
+        (
+            "spade_generator",
+            "e_spade_G_ade20k",
+            (256, 256),
+            [],
+            SPADE_ADE20K | {"model.ngf": 8, "model.upsampling": "normal"},
+        ),
+        (
+            "stylegan2_rosinality",
+            "f_rosinality_G64_buffers",
+            (64, 64),
+            PHOTOS,
+            STYLEGAN2_64 | {"model.conv_clamp": None},
+        ),
+        ("stylegan2_nvlabs", "f_ada_G64", (64, 64), PHOTOS, STYLEGAN2_64 | {"model.conv_clamp": 256.0}),
     ],
 )
-def test_pix2pix(name: str, size: int, overrides: list[str]) -> None:
+def test_official_outputs(
+    kind: str, name: str, size: tuple[int, int], overrides: list[str], settings: dict[str, Any]
+) -> None:
     case = Case(name)
-    run = imported("pix2pix_generator", case.state_dict(), "model.test_dropout=false", *overrides)
-    config = run.config()
-    assert config["dataset"]["name"] == "facades"
-    norm = "instance" if "instance" in name else "batch"
-    assert (config["model"]["ngf"], config["model"]["norm"]) == (8, norm)
-    assert config["model"]["num_downs"] == size.bit_length() - 1
-    source = case.tensors()["A"]
-    case.check("output", model_of(run, size, size).generate({"source": source}, "translation", 0))
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "overrides", "expected"),
-    [
-        ("e_spade_G_cityscapes_more", (256, 512), [], ("cityscapes", 35, True, "more")),
-        ("e_spade_G_cityscapes_normal", (256, 512), ["model.upsampling=normal"], ("cityscapes", 35, True, "normal")),
-        ("e_spade_G_ade20k", (256, 256), [], ("ade20k", 151, False, "normal")),
-    ],
-)
-def test_spade(name: str, size: tuple[int, int], overrides: list[str], expected: tuple[Any, ...]) -> None:
-    case = Case(name)
-    run = imported("spade_generator", case.state_dict(), "model.ndf=4", *overrides)
-    model = run.config()["model"]
-    found = (run.config()["dataset"]["name"], model["label_channels"], model["instance_edges"], model["upsampling"])
-    assert found == expected
-    assert (model["ngf"], model["use_vae"]) == (8, False)
+    state: dict[str, Any] = case.state_dict()
+    more = {"pix2pix_generator": ["model.test_dropout=false"], "spade_generator": ["model.ndf=4"]}.get(kind, [])
+    if kind.startswith("stylegan2"):
+        state = {f"module.{key}": value for key, value in state.items()}
+    run = imported(kind, {"g_ema": state} if kind == "stylegan2_rosinality" else state, *more, *overrides)
+    config, model, inputs = flatten(run.config()), model_of(run, *size), case.tensors()
+    assert {key: config[key] for key in settings} == settings
     with torch.no_grad():
-        case.check("output", model_of(run, *size).generator(case.tensors()["semantics"]))
+        if kind == "vanilla_ae":
+            case.check("recon", model.generate({"image": inputs["x"]}, "reconstruction", 0))
+        elif kind == "pix2pix_generator":
+            case.check("output", model.generate({"source": inputs["A"]}, "translation", 0))
+        elif kind == "spade_generator":
+            case.check("output", model.generator(inputs["semantics"]))
+        else:
+            case.check("image", model.generator_ema(inputs["z"]))
 
 
 def test_spade_with_a_latent_vector_draws_it_from_the_prior() -> None:
@@ -129,23 +176,6 @@ def test_spade_with_a_latent_vector_draws_it_from_the_prior() -> None:
         expected = model.generator(semantics, latent_noise(index, 7, (256,)))
     images = model.generate({"label": semantics.argmax(1), "index": index}, "semantic", 7)
     torch.testing.assert_close(images, expected, rtol=0, atol=1e-5)  # the layouts in memory differ
-
-
-@pytest.mark.parametrize(
-    ("kind", "name", "clamp"),
-    [("stylegan2_rosinality", "f_rosinality_G64_buffers", None), ("stylegan2_nvlabs", "f_ada_G64", 256.0)],
-)
-def test_stylegan2(kind: str, name: str, clamp: float | None) -> None:
-    case = Case(name)
-    state = {f"module.{key}": value for key, value in case.state_dict().items()}
-    run = imported(kind, {"g_ema": state} if kind == "stylegan2_rosinality" else state, *PHOTOS)
-    settings = run.config()["model"]
-    assert run.config()["dataset"]["image_size"] == 64
-    assert (settings["latent_dim"], settings["num_mapping_layers"]) == (512, 8)
-    assert (settings["channel_base"], settings["channel_max"]) == (32768, 512)
-    assert (settings["conv_clamp"], settings["num_low_precision"]) == (clamp, 0)
-    with torch.no_grad():
-        case.check("image", model_of(run, 64, 64).generator_ema(case.tensors()["z"]))
 
 
 # From file to pictures and numbers.
@@ -215,56 +245,17 @@ def test_evaluation_writes_the_images_of_the_official_network(
     assert record.provenance["step"] is None
 
 
-def tiny_stylegan2() -> Generator:
-    """Its noise and its mean of w are not those of a fresh network, so that images tell whether they are there."""
-    network = Generator(16, 8, 3, channel_base=128, channel_max=16)
-    network.mapping.w_avg.normal_()
-    for layer in network.synthesis.noise_layers():
-        nn.init.constant_(layer.noise_strength, 0.3)
-    return network
-
-
-def renamed(network: nn.Module, keys: Mapping[str, str]) -> dict[str, Tensor]:
-    """The weights of a network under official keys, which ``keys`` maps to ours."""
-    own = network.state_dict()
-    return {theirs: own[ours] for theirs, ours in keys.items()}
-
-
 def nvlabs_generator() -> dict[str, Tensor]:
-    return renamed(tiny_stylegan2(), nvlabs_generator_keys([4, 8, 16], 3))
+    return nvlabs_state(small_generator())
 
 
-class Persistent:
-    """Is pickled as the official program pickles a network; one module holds all tensors."""
-
-    def __init__(self, state: Mapping[str, Tensor], **arguments: Any) -> None:
-        attributes = {"_parameters": dict(state), "_init_args": (), "_init_kwargs": arguments}
-        self.meta = {"type": "class", "class_name": "Generator", "module_src": "raise", "state": attributes}
-
-    def __reduce__(self) -> tuple[Any, tuple[dict[str, Any]]]:
-        return sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, (self.meta,)
-
-
-@pytest.fixture
-def official_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand-ins for the modules that official pickles refer to: writing a pickle looks its names up."""
-
-    def _reconstruct_persistent_obj(meta: dict[str, Any]) -> None:
-        raise AssertionError("the official reconstruction must never run")
-
-    persistence = types.ModuleType("torch_utils.persistence")
-    persistence._reconstruct_persistent_obj = _reconstruct_persistent_obj
-    _reconstruct_persistent_obj.__module__ = persistence.__name__
-    _reconstruct_persistent_obj.__qualname__ = _reconstruct_persistent_obj.__name__
-    monkeypatch.setitem(sys.modules, "torch_utils", types.ModuleType("torch_utils"))
-    monkeypatch.setitem(sys.modules, persistence.__name__, persistence)
-
-
-def pickled(state: Mapping[str, Tensor], **arguments: Any) -> Path:
+def pickled(official: types.SimpleNamespace, state: Mapping[str, Tensor], **arguments: Any) -> Path:
     """A file as the official program writes it, in which the averaged network is another than the trained one."""
-    other = {key: value + 1 for key, value in state.items()}
-    networks = {"G": Persistent(other), "G_ema": Persistent(state, **arguments), "training_set_kwargs": None}
-    Path("network.pkl").write_bytes(pickle.dumps(networks))
+    networks = {
+        name: official.Persistent("G", {"_parameters": tensors, "_init_args": (), "_init_kwargs": arguments})
+        for name, tensors in (("G", {key: value + 1 for key, value in state.items()}), ("G_ema", dict(state)))
+    }
+    Path("network.pkl").write_bytes(pickle.dumps({**networks, "training_set_kwargs": None}))
     return Path("network.pkl")
 
 
@@ -283,17 +274,16 @@ def images_of(run: RunDirectory, count: int) -> Tensor:
 
 @pytest.mark.parametrize("psi", [1.0, 0.5])
 @pytest.mark.parametrize("form", ["rosinality", "nvlabs", "pickle"])
-@pytest.mark.usefixtures("official_modules")
-def test_evaluation_writes_the_images_of_official_stylegan2(form: str, psi: float) -> None:
+def test_evaluation_writes_the_images_of_official_stylegan2(
+    form: str, psi: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For the latents of an evaluation's seed; truncation draws them towards the stored mean."""
     kind, options = "stylegan2_nvlabs", {"conv_clamp": None}
     overrides = [*PHOTOS, f"model.psi={psi}"]
     if form == "rosinality":
         kind, options = "stylegan2_rosinality", {}
-        network = tiny_stylegan2()
-        average = renamed(network, rosinality_generator_keys(3, 3))
-        # Its modulated convolutions store their weights for a batch of one.
-        average = {key: value[None] if key.endswith(".conv.weight") else value for key, value in average.items()}
+        network = small_generator()
+        average = rosinality_state(network)
         trained = {key: value + 1 for key, value in average.items()}
         state: dict[str, Any] = {"g": trained, "g_ema": average, "latent_avg": network.mapping.w_avg}
         run = imported(kind, {**state, "args": argparse.Namespace(size=16, latent=8)}, *overrides)
@@ -303,7 +293,7 @@ def test_evaluation_writes_the_images_of_official_stylegan2(form: str, psi: floa
     else:
         state, options = nvlabs_generator(), {"conv_clamp": 0.75}
         stored = {"z_dim": 8, "img_resolution": 16, "synthesis_kwargs": {"num_fp16_res": 4, "conv_clamp": 0.75}}
-        file = pickled(state, **stored, mapping_kwargs={"num_layers": 3})
+        file = pickled(official_modules(monkeypatch), state, **stored, mapping_kwargs={"num_layers": 3})
         run = import_checkpoint([f"kind={kind}", f"file={file}", "out=runs/official", *overrides])
     with torch.no_grad():
         official = load_official(kind, state, **options)
@@ -316,9 +306,9 @@ def test_evaluation_writes_the_images_of_official_stylegan2(form: str, psi: floa
     assert load_checkpoint(run.last, whole=False)["networks"] == ["generator_ema"]
 
 
-@pytest.mark.usefixtures("official_modules")
-def test_what_an_official_pickle_stores_is_not_to_be_contradicted() -> None:
-    words = ["kind=stylegan2_nvlabs", f"file={pickled(nvlabs_generator(), conv_clamp=64)}", "out=new", *PHOTOS]
+def test_what_an_official_pickle_stores_is_not_to_be_contradicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = pickled(official_modules(monkeypatch), nvlabs_generator(), conv_clamp=64)
+    words = ["kind=stylegan2_nvlabs", f"file={file}", "out=new", *PHOTOS]
     with pytest.raises(UserError, match=r"network\.pkl: model\.conv_clamp=8, but by the weights it is 64; leave"):
         import_checkpoint([*words, "model.conv_clamp=8"])
     assert not Path("new").exists()
@@ -405,7 +395,7 @@ def test_declared_networks_must_be_whole_and_alone(change: Callable[[dict[str, A
         model_of(run, 32, 32)
 
 
-# Mistakes.
+# Mistakes that need an official file, beside those in tests/bad_input.
 
 AE = ["kind=vanilla_ae", "file=ae.pth", "out=new"]
 UNET = ["kind=pix2pix_generator", "file=unet.pth", "out=new"]
@@ -422,21 +412,15 @@ def files() -> None:
     saved(tiny_spade().state_dict(), "spade.pth")
     saved(SpadeGenerator((32, 32), 5, 2, latent_dim=3).state_dict(), "style.pth")
     saved(nvlabs_generator(), "style2.pt")
-    saved(renamed(Discriminator(16, 128, 16), nvlabs_discriminator_keys([4, 8, 16])), "critic.pt")
+    saved(nvlabs_state(Discriminator(16, 128, 16)), "critic.pt")
     saved({"g": {}, "d": {}}, "no_average.pt")
-    Path("hostile.pkl").write_bytes(pickle.dumps({"G_ema": Payload()}))
-    Path("taken").mkdir()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vanilla_ae"], "cannot read vanilla_ae; expected key=value"),
-        ([], "kind= is missing; give kind=... file=PATH out=DIR"),
-        (AE[:2], "out= is missing"),
-        ([*AE[:2], "out="], "out= is missing"),
-        (["kind=vae", *AE[1:]], "kind=vae: no such kind; expected one of vanilla_ae, pix2pix_generator, spade_gen"),
-        (["kind=drn", *AE[1:]], "kind=drn: a network of the metrics; install it with python scripts/download_weights"),
+        (AE[:2], "out is missing: expected out=a path"),
+        ([*AE[:2], "out="], "out=.: exists already"),
         (["kind=upernet", *AE[1:]], "upernet101_encoder --file PATH, and likewise upernet101_decoder"),
         (["kind=inception_fid", *AE[1:]], "python scripts/download_weights.py inception_fid --file PATH"),
         (["kind=pix2pix_discriminator", *AE[1:]], "import the generator with kind=pix2pix_generator"),
@@ -444,8 +428,6 @@ def files() -> None:
         (["kind=spade_encoder", *AE[1:]], "import the generator with kind=spade_generator"),
         ([*AE, "model=vae"], "model=vae: set by kind and out"),
         ([*AE, "resume=auto"], "resume=auto: set by kind and out"),
-        ([*AE[:2], "out=taken"], "out=taken: exists already; give a new directory"),
-        (["kind=vanilla_ae", "file=absent.pth", "out=new"], "absent.pth: no such file"),
         (["kind=pix2pix_generator", *AE[1:]], "ae.pth: this is no complete pix2pix_generator checkpoint: missing"),
         (["kind=spade_generator", *AE[1:]], "ae.pth: this is no complete spade_generator checkpoint: missing"),
         (["kind=vanilla_ae", "file=oblong.pth", "out=new"], "oblong.pth: the autoencoder's 100 values are no colour"),
@@ -453,11 +435,9 @@ def files() -> None:
         (SPADE, "spade.pth: the weights don't tell the data set; give dataset=..."),
         ([*AE, "dataset=imagenet"], "dataset=imagenet: no such choice; dataset is one of"),
         ([*AE, "seed=1,2"], "seed=1,2"),
-        ([*AE, "trainer.epoch=1"], "unknown key trainer.epoch: did you mean trainer.epochs?"),
         ([*AE, "dataset.image_size=64"], "ae.pth: dataset.image_size=64, but by the weights it is 16; leave it out"),
         ([*AE, "model.num_layers=2"], "ae.pth: model.num_layers=2, but by the weights it is 3; leave it out"),
         ([*UNET, "model.norm=instance"], "unet.pth: model.norm=instance, but by the weights it is batch"),
-        ([*UNET, "dataset=photos"], "dataset=photos: pix2pix trains on image and source, and it has no source"),
         ([*UNET, "dataset.image_size=48"], "model.num_downs=5: dataset.image_size=48x48"),
         ([*SPADE, "dataset=cityscapes"], "5 semantic channels, but model.label_channels=35 for dataset=cityscapes"),
         ([*SPADE, "dataset=photos", *LABELS, "model.label_channels=x"], "expected an integer"),
@@ -476,7 +456,6 @@ def files() -> None:
             ["kind=spade_generator", "file=style.pth", "out=new", "dataset=photos", *LABELS],
             "style.pth: this is no complete spade_generator checkpoint: wrong shape: fc.weight (32, 3) for (128, 3)",
         ),
-        (STYLEGAN2, "style2.pt: the weights don't tell the data set; give dataset=..."),
         ([*STYLEGAN2, *PHOTOS, "dataset.image_size=32"], "dataset.image_size=32, but by the weights it is 16; leave"),
         ([*STYLEGAN2, *PHOTOS, "model.channel_max=8"], "model.channel_max=8, but by the weights it is 16; leave"),
         ([*STYLEGAN2, *PHOTOS, "model.conv_clamp=x"], "model.conv_clamp=x"),
@@ -485,7 +464,6 @@ def files() -> None:
         ([*STYLEGAN2[:1], "file=critic.pt", "out=new", *PHOTOS], "critic.pt: holds a discriminator, which makes no im"),
         (["kind=stylegan2_rosinality", "file=no_average.pt", "out=new", *PHOTOS], "has no g_ema, it holds g, d"),
         ([*STYLEGAN2[:1], "file=absent.pkl", "out=new", *PHOTOS], "absent.pkl: no such file"),
-        ([*STYLEGAN2[:1], "file=hostile.pkl", "out=new", *PHOTOS], "hostile.pkl: not an official StyleGAN2 pickle"),
     ],
 )
 @pytest.mark.usefixtures("files")
@@ -495,25 +473,3 @@ def test_mistakes_give_one_line_and_leave_nothing(arguments: list[str], message:
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not Path("new").exists()
-    assert not Path("was_here").exists()
-
-
-class Payload:
-    """What a hostile file holds: unpickling it would create a file."""
-
-    def __reduce__(self) -> tuple[Any, tuple[Path]]:
-        return Path.touch, (Path("was_here"),)
-
-
-def test_code_in_a_file_is_not_run() -> None:
-    torch.save({"model.0.fc.weight": Payload()}, "evil.pth")
-    with pytest.raises(UserError, match=r"evil\.pth: cannot be read as a file of tensors"):
-        import_checkpoint(["kind=vanilla_ae", "file=evil.pth", "out=new"])
-    assert not Path("was_here").exists()
-
-
-def test_program_ends_with_one_line_and_status_2() -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "import_checkpoint.py"), "kind=vanilla_ae", "file=x", "out=y"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr == "error: x: no such file; give the path of an official checkpoint\n"
