@@ -23,7 +23,14 @@ CASES = [
     *result_cases.CASES,
 ]
 # What a refused program may leave: images that it decoded on the way, and the locks of that cache.
-LEAVES = ("outputs", "outputs/cache", "outputs/cache/*.cache", "outputs/cache/*.lock", "outputs/run/.lock")
+LEAVES = (
+    "outputs",
+    "outputs/cache",
+    "outputs/cache/*.cache",
+    "outputs/cache/*.cache/*",
+    "outputs/cache/*.lock",
+    "outputs/run/.lock",
+)
 NO_NETWORK = "http://127.0.0.1:9"  # a port at which nobody answers
 LONGEST = 600  # characters of a message
 # Run as a user does, to see that what is run in this process behaves alike.
@@ -36,16 +43,14 @@ REAL = (
 )
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """An empty working directory without network or weights."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without network or weights."""
     monkeypatch.setenv("FFL_WEIGHTS", "weights")
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, NO_NETWORK)
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    return Place(tmp_path)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
