@@ -38,10 +38,10 @@ from ffl.files import failed_writes, write_text
 from ffl.training.program import CONFIG_DIR, run_script
 from scripts.reproduction.markdown import table_markdown
 from scripts.reproduction.plan import estimate, plan_text
-from scripts.reproduction.report import Settings, has_values, json_text, table_json
+from scripts.reproduction.report import Settings, has_values, table_results
 from scripts.reproduction.runs import BASE_SEED, Run, row_run, split_overrides
-from scripts.reproduction.table import Group, Selection, Table, read_table, select, table_names
 from scripts.reproduction.work import Executor, Job, do_all, in_turn, on_cluster, side_by_side
+from scripts.tables import Group, Selection, Table, read_table, results_path, select, table_names
 from train import check as check_train
 
 OWN_KEYS = {"table", "scale", "rows", "groups", "seeds", "seed", "plan", "jobs", "launcher", "out"}
@@ -203,14 +203,14 @@ def reproduce(arguments: list[str]) -> None:
         return
     reasons = do_all(jobs_of(request), executor(request))
     settings = replace(request.settings, reasons=reasons)
-    contents = [(part.table, table_json(part.table, settings)) for part in request.tables]
+    contents = [(part.table, table_results(part.table, settings)) for part in request.tables]
     if not any(has_values(content) for _, content in contents):
         raise UserError(next(iter(reasons.values()), "none of the rows is there"))
     for table, content in contents:
-        path = request.out / (table.out or f"{settings.scale}/{table.name}")
-        markdown = table_markdown(content)
+        path = results_path(request.out, settings.scale, table)
+        markdown = table_markdown(table, content)
         with failed_writes(path.parent, "set out=DIR; the runs are kept"):
-            write_text(path.with_suffix(".json"), json_text(content))
+            write_text(path.with_suffix(".json"), content.to_json())
             write_text(path.with_suffix(".md"), markdown)
         print(f"\n{markdown}\nwritten to {path}.md and .json")
         if table.figure == "comparison":

@@ -16,7 +16,7 @@ from ffl.training.checkpoint import load_newest
 from ffl.training.loader import steps_per_epoch
 from ffl.training.program import Config, compose
 from ffl.training.run_directory import RunDirectory, find_run, run_name
-from scripts.reproduction.table import Scale, Table, read_table
+from scripts.tables import Scale, Table, read_table
 from train import defaults
 
 BASE_SEED = 1112  # the authors', and the default of train.py

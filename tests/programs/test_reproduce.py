@@ -28,7 +28,7 @@ from scripts.reproduction.cost import due_steps, image_flops, measured_step, ran
 from scripts.reproduction.plan import V100_FLOPS
 from scripts.reproduction.report import Settings
 from scripts.reproduction.runs import make_run, state_of
-from scripts.reproduction.table import Table, parse_table, read_table, select
+from scripts.tables import Table, parse_table, read_table, select
 from scripts.reproduction.work import do, do_all, in_turn
 
 ROOT = Path(__file__).resolve().parents[2]

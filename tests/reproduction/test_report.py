@@ -11,7 +11,7 @@ from scripts.reproduction.markdown import duration, number, table_markdown
 from scripts.reproduction.records import known_records, lacking_metrics
 from scripts.reproduction.report import Settings, has_values, json_text, table_json, training_seconds
 from scripts.reproduction.runs import row_run, state_of
-from scripts.reproduction.table import parse_table, read_table
+from scripts.tables import parse_table, read_table
 from scripts.reproduction.work import Job, do
 
 PHOTOS = ["dataset.image_size=16", "dataset.train_images=32", "dataset.val_images=8", "dataset.test_images=12"]

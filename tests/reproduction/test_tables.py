@@ -10,7 +10,7 @@ import train
 from ffl.errors import UserError
 from ffl.training.program import CONFIG_DIR
 from scripts.reproduction.runs import make_run, row_run
-from scripts.reproduction.table import parse_table, read_table, select, table_names
+from scripts.tables import parse_table, read_table, select, table_names
 
 SMALL: dict[str, Any] = {
     "title": "small",

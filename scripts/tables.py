@@ -1,7 +1,20 @@
-"""Tables as data: configs/table/<name>.yaml read into dataclasses and checked."""
+"""Tables as data: what configs/table says of them, and the records of results/ that fill them.
 
+A file ``results/<scale>/<table>.json`` holds one flat record a line, and nothing that a record, configs/table or
+results/paper.yaml says already. The ``provenance`` of each record names the ``row`` and the ``group`` of columns that
+it serves. Beside the metrics of an evaluation, ``metric`` is
+
+bands         of an evaluation: ``details`` = edges, real, fake, error: mean power by frequency band
+training      of a run: ``value`` = wall time in seconds; ``details`` = command, commit, config, images and so on. Where
+              there is no run, ``value`` is None and ``missing`` says why
+comparison    published once, of two rows over several seeds whose own numbers are gone: ``details`` = quantity, band,
+              ``minus`` (the other row), their means, ``spread`` of the difference (``value``), rounded as published
+"""
+
+import json
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, get_args
 
 import yaml
@@ -11,6 +24,10 @@ from ffl.training.config import check_section
 from ffl.training.evaluation import check_metrics
 from ffl.training.model import Task
 from ffl.training.program import CONFIG_DIR
+from ffl.training.record import Record
+
+PUBLISHED = CONFIG_DIR.parent / "results"  # by the maintainers; what a user makes goes to OWN
+OWN = Path("outputs/results")
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,10 @@ class Row:
     labels: list[str]
     runs: dict[str, list[str]] = field(default_factory=dict)
     quoted: bool = False
+
+    def dataset(self, group: str) -> str:
+        """The data set that the paper takes for a group."""
+        return split_overrides(self.runs[group])["dataset"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +114,11 @@ class Table:
     notes: list[str] = field(default_factory=list)
     out: str | None = None
     figure: str | None = None
+
+
+def split_overrides(overrides: list[str]) -> dict[str, str]:
+    """Overrides by key."""
+    return {key: value for key, _, value in (item.lstrip("+~").partition("=") for item in overrides)}
 
 
 def table_names() -> list[str]:
@@ -191,3 +217,73 @@ def _choose(table: str, key: str, known: list[str], ids: list[str] | None) -> li
             f"{key}={unknown[0]}: {table} has no such {key.removesuffix('s')}; its {key} are {', '.join(known)}"
         )
     return [item for item in known if item in ids]
+
+
+@dataclass(frozen=True)
+class TableResults:
+    """What was measured for a table at one scale.
+
+    Attributes:
+        table: its name.
+        scale: a choice of configs/scale.
+        notes: what a reader must know that no record says, such as how many of the public images were there.
+        records: in the order of rows, groups and seeds.
+    """
+
+    table: str
+    scale: str
+    notes: list[str]
+    records: list[Record]
+
+    def to_json(self) -> str:
+        """The content of its file: JSON with one record a line."""
+        about = {"table": self.table, "scale": self.scale, "notes": self.notes}
+        keys = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}," for key, value in about.items()]
+        lines = ",\n".join(json.dumps(record.to_json(), allow_nan=False) for record in self.records)
+        return "\n".join(["{", *keys, '"records": [', lines, "]}", ""])
+
+
+def results_path(folder: Path, scale: str, table: Table) -> Path:
+    """Where the results of a table stand below ``folder``, without suffix."""
+    return folder / (table.out or f"{scale}/{table.name}")
+
+
+def read_results(path: Path) -> TableResults:
+    """A file that ``TableResults.to_json`` made.
+
+    Raises:
+        UserError: if it is damaged, or of an older version.
+    """
+    try:
+        content = json.loads(path.read_text())
+        records = [Record.from_json(record) for record in content["records"]]
+        return TableResults(content["table"], content["scale"], list(content["notes"]), records)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: not a readable JSON table; make it again with scripts/reproduce.py") from None
+
+
+def read_records_of(results: Path | None, scale: str, table: str) -> list[Record]:
+    """The records of a table; none where there is no file.
+
+    Args:
+        results: folder of all results; None: the user's own, and for a table that is not there the published one.
+        scale: a choice of configs/scale.
+        table: name or number.
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    folders = [OWN, PUBLISHED] if results is None else [results]
+    for folder in folders:
+        stem = results_path(folder, scale, read_table(table))
+        if (path := stem.with_name(f"{stem.name}.json")).is_file():
+            return read_results(path).records
+    return []
+
+
+def by_seed(records: list[Record], row: str, group: str, metric: str) -> dict[int, Record]:
+    """The records of one metric in a row and group of columns, by seed."""
+    return {
+        record.provenance["seed"]: record
+        for record in records
+        if record.metric == metric and (record.provenance["row"], record.provenance["group"]) == (row, group)
+    }
