@@ -1,8 +1,8 @@
-"""Tables as data: what configs/table says of them, and the records of results/ that fill them.
+"""Tables as data: what configs/table says of them, the runs that fill their cells, and the records of results/.
 
-A file ``results/<scale>/<table>.json`` holds one flat record a line, and nothing that a record, configs/table or
-results/paper.yaml says already. The ``provenance`` of each record names the ``row`` and the ``group`` of columns that
-it serves. Beside the metrics of an evaluation, ``metric`` is
+A file ``results/<scale>/<table>.json`` holds one flat record a line, and nothing that configs/table and
+results/paper.yaml say already. The ``provenance`` of each record names the ``row`` and the ``group`` of columns that it
+serves. Beside the metrics of an evaluation, ``metric`` is
 
 bands         of an evaluation: ``details`` = edges, real, fake, error: mean power by frequency band
 training      of a run: ``value`` = wall time in seconds; ``details`` = command, commit, config, images and so on. Where
@@ -11,27 +11,36 @@ comparison    published once, of two rows over several seeds whose own numbers a
               ``minus`` (the other row), their means, ``spread`` of the difference (``value``), rounded as published
 """
 
+import copy
 import json
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
+import hydra
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
+from omegaconf import DictConfig, OmegaConf
 
 from ffl.errors import UserError
 from ffl.training.config import check_section
 from ffl.training.evaluation import check_metrics
 from ffl.training.model import Task
-from ffl.training.program import CONFIG_DIR
+from ffl.training.program import CONFIG_DIR, GROUPS, Config, compose
 from ffl.training.record import Record
+from ffl.training.run_directory import RunDirectory, find_run, run_name
+from train import defaults
 
-PUBLISHED = CONFIG_DIR.parent / "results"  # by the maintainers; what a user makes goes to OWN
-OWN = Path("outputs/results")
+BASE_SEED = 1112  # the authors', and the default of train.py
+PUBLISHED = CONFIG_DIR.parent / "results"  # by the maintainers
+OWN = Path("outputs/results")  # what a user makes
 
 
 @dataclass(frozen=True)
-class Group:
+class Columns:
     """A block of metric columns.
 
     Attributes:
@@ -47,13 +56,13 @@ class Group:
     extra: list[str] = field(default_factory=list)
 
     @property
-    def columns(self) -> list[str]:
-        """All metrics, the paper's first."""
+    def all_metrics(self) -> list[str]:
+        """The paper's, then ours."""
         return [*self.metrics, *self.extra]
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A row.
 
     Attributes:
@@ -67,19 +76,15 @@ class Row:
     runs: dict[str, list[str]] = field(default_factory=dict)
     quoted: bool = False
 
-    def dataset(self, group: str) -> str:
-        """The data set that the paper takes for a group."""
-        return split_overrides(self.runs[group])["dataset"]
-
 
 @dataclass(frozen=True)
-class Scale:
+class ScaleChange:
     """How a table's runs differ at one scale, beyond configs/scale.
 
     Attributes:
         replace: new values of overrides that the runs have, by key.
         add: further overrides.
-        why: one line for the table's notes.
+        why: a clause for the table's notes.
     """
 
     why: str = ""
@@ -100,36 +105,27 @@ class Table:
         compare: (without, with): pairs of rows whose difference is shown.
         scales: what one scale changes for this table's runs alone.
         notes: lines below the table.
-        out: where the table goes below results/, without suffix; None: <scale>/<name>.
+        out: where the table goes below the folder of results, without suffix; None: <scale>/<name>.
         figure: "comparison": also real and generated images side by side; null: none.
     """
 
     name: str
     title: str
     labels: list[str]
-    groups: dict[str, Group]
-    rows: dict[str, Row]
+    groups: dict[str, Columns]
+    rows: dict[str, TableRow]
     compare: list[tuple[str, str]] = field(default_factory=list)
-    scales: dict[str, Scale] = field(default_factory=dict)
+    scales: dict[str, ScaleChange] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     out: str | None = None
     figure: str | None = None
 
 
-def split_overrides(overrides: list[str]) -> dict[str, str]:
-    """Overrides by key."""
-    return {key: value for key, _, value in (item.lstrip("+~").partition("=") for item in overrides)}
-
-
 def table_names() -> list[str]:
-    """All tables, numbered ones first and in order."""
+    """All tables, the paper's first and in order."""
     names = [path.stem for path in (CONFIG_DIR / "table").glob("*.yaml")]
-    return sorted(names, key=lambda name: (not _number(name), _number(name), name))
-
-
-def _number(name: str) -> int:
-    match = re.fullmatch(r"table(\d+)", name)
-    return int(match[1]) if match else 0
+    numbered = [name for name in names if re.fullmatch(r"table\d+", name)]
+    return [*sorted(numbered, key=lambda name: int(name[5:])), *sorted(set(names) - set(numbered))]
 
 
 def read_table(name: str) -> Table:
@@ -151,8 +147,8 @@ def parse_table(name: str, content: dict[str, Any]) -> Table:
         UserError: naming the table, the key and what is allowed.
     """
     where = f"table {name}"
-    parts: dict[str, dict[str, Any]] = {"groups": {}, "rows": {}, "scales": {}}
-    kinds: dict[str, type] = {"groups": Group, "rows": Row, "scales": Scale}
+    kinds: dict[str, type] = {"groups": Columns, "rows": TableRow, "scales": ScaleChange}
+    parts: dict[str, Any] = {key: {} for key in kinds}
     for part, kind in kinds.items():
         for key, values in content.get(part, {}).items():
             check_section(f"{where}: {part}.{key}", values, kind, provided=set())
@@ -160,13 +156,10 @@ def parse_table(name: str, content: dict[str, Any]) -> Table:
     plain = {key: value for key, value in content.items() if key not in kinds}
     check_section(where, plain, Table, provided={"name", *kinds})
     table = Table(name=name, **{**plain, **parts, "compare": [tuple(pair) for pair in plain.get("compare", [])]})
-    _check(table, where)
-    return table
 
-
-def _check(table: Table, where: str) -> None:
+    # What types cannot say: ids that do not exist, rows that neither run nor quote.
     for key, group in table.groups.items():
-        check_metrics(group.columns)
+        check_metrics(group.all_metrics)
         if group.task not in get_args(Task):
             raise UserError(f"{where}: groups.{key}.task={group.task}: expected one of {', '.join(get_args(Task))}")
     for key, row in table.rows.items():
@@ -179,44 +172,123 @@ def _check(table: Table, where: str) -> None:
     for pair in table.compare:
         if unknown := set(pair) - table.rows.keys():
             raise UserError(f"{where}: compare: no row {min(unknown)}; rows are {', '.join(table.rows)}")
+    return table
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Part of a table that is to be made.
+class Run:
+    """A training run that a table needs, made or not.
 
     Attributes:
-        table: the whole of it.
-        rows: ids.
-        groups: ids.
+        overrides: of ``train.py``, which with them makes this run.
+        config: what they compose to.
+        name: of its directory.
     """
 
-    table: Table
-    rows: list[str]
-    groups: list[str]
+    overrides: tuple[str, ...]
+    config: Config
+    name: str
+
+    @property
+    def command(self) -> str:
+        """The command that makes it."""
+        return f"python train.py {' '.join(self.overrides)}"
+
+    def find(self) -> RunDirectory | None:
+        """Its directory, finished or not; None where there is none.
+
+        Raises:
+            UserError: if a directory of its name holds another configuration.
+        """
+        return find_run(self.config, list(self.overrides), defaults(self.config))
 
 
-def select(table: Table, rows: list[str] | None, groups: list[str] | None) -> Selection:
-    """The rows and groups of these ids, in the table's order; None for all.
+def row_run(
+    table: Table, row: str, group: str, scale: str = "paper", overrides: list[str] | None = None, seed: int = BASE_SEED
+) -> Run | None:
+    """The run behind the cells of one row and group; None where there is none (quoted rows, empty cells).
+
+    Args:
+        table: from ``read_table``.
+        row, group: ids of the table.
+        scale: a choice of configs/scale.
+        overrides: further ones, for every run alike.
+        seed: of the run.
+    """
+    if group not in table.rows[row].runs:
+        return None
+    change, words = table.scales.get(scale, ScaleChange()), []
+    for item in table.rows[row].runs[group]:
+        key, _, value = item.partition("=")
+        if key == "dataset":
+            value = stand_ins(scale).get(value, value)
+        words.append(f"{key}={change.replace.get(key, value)}")
+    words += change.add
+    if scale != "paper":  # the default of train.py
+        words.append(f"scale={scale}")
+    if seed != BASE_SEED:
+        words.append(f"seed={seed}")
+    return make_run([*words, *(overrides or [])])
+
+
+def find_run_of(
+    table: str, row: str, group: str, scale: str = "paper", overrides: list[str] | None = None, seed: int = BASE_SEED
+) -> RunDirectory | None:
+    """The directory of the run behind the cells of one row and group of a table, if it is there.
+
+    Args:
+        table: its name, such as "table1" or "1".
+        row, group, scale, overrides, seed: as for ``row_run``; ``output_root=DIR`` among the overrides says where to
+            look.
+    """
+    run = row_run(read_table(table), row, group, scale, overrides, seed)
+    return None if run is None else run.find()
+
+
+def make_run(overrides: list[str]) -> Run:
+    """The run that ``train.py`` would make from these overrides.
 
     Raises:
-        UserError: for an id that the table lacks.
+        UserError: for an override that cannot be composed.
     """
-    return Selection(
-        table,
-        _choose(table.name, "rows", list(table.rows), rows),
-        _choose(table.name, "groups", list(table.groups), groups),
-    )
+    return _make_run(tuple(overrides))
 
 
-def _choose(table: str, key: str, known: list[str], ids: list[str] | None) -> list[str]:
-    if ids is None:
-        return known
-    if unknown := [item for item in ids if item not in known]:
-        raise UserError(
-            f"{key}={unknown[0]}: {table} has no such {key.removesuffix('s')}; its {key} are {', '.join(known)}"
-        )
-    return [item for item in known if item in ids]
+@cache
+def _make_run(overrides: tuple[str, ...]) -> Run:
+    words = [*overrides, "resume=auto"]
+    # Reading the files of configs/ takes a hundred times as long as setting values: runs of the same files share it.
+    files = tuple(word for word in words if word.partition("=")[0] in GROUPS)
+    try:
+        config = copy.deepcopy(_compose_files(files))
+        for override in OverridesParser.create().parse_overrides([word for word in words if word not in files]):
+            if override.type is not OverrideType.CHANGE:  # +key and ~key are rare, and Hydra's to understand
+                raise ValueError(override.input_line)
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except Exception:  # of whatever kind: Hydra on the whole takes it, or says in one line what is wrong
+        plain = compose("train", words)
+    return Run(overrides, plain, run_name(plain, list(overrides)))
+
+
+@cache
+def _compose_files(words: tuple[str, ...]) -> DictConfig:
+    """The configuration of ``train.py`` that a choice of files makes, not resolved yet."""
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return hydra.compose("train", list(words))
+
+
+@cache
+def stand_ins(scale: str) -> dict[str, str]:
+    """Data sets that runs at a scale take instead of the paper's."""
+    content = yaml.safe_load((CONFIG_DIR / "scale" / f"{scale}.yaml").read_text()) or {}
+    named: dict[str, str] = content.get("recipe", {}).get("stand_ins", {})
+    return named
+
+
+def split_overrides(overrides: list[str]) -> dict[str, str]:
+    """Overrides by key."""
+    return {key: value for key, _, value in (item.lstrip("+~").partition("=") for item in overrides)}
 
 
 @dataclass(frozen=True)
@@ -258,7 +330,7 @@ def read_results(path: Path) -> TableResults:
         content = json.loads(path.read_text())
         records = [Record.from_json(record) for record in content["records"]]
         return TableResults(content["table"], content["scale"], list(content["notes"]), records)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path}: not a readable JSON table; make it again with scripts/reproduce.py") from None
 
 
@@ -272,8 +344,7 @@ def read_records_of(results: Path | None, scale: str, table: str) -> list[Record
     Raises:
         UserError: if the file cannot be read.
     """
-    folders = [OWN, PUBLISHED] if results is None else [results]
-    for folder in folders:
+    for folder in [OWN, PUBLISHED] if results is None else [results]:
         stem = results_path(folder, scale, read_table(table))
         if (path := stem.with_name(f"{stem.name}.json")).is_file():
             return read_results(path).records

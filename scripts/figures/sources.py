@@ -19,8 +19,8 @@ from ffl.training.checkpoint import load_checkpoint
 from ffl.training.model import Batch, Model, Task
 from ffl.training.run_directory import RunDirectory
 from ffl.training.trainer import choose_device, to_device
-from scripts.reproduction.records import known_records
-from scripts.reproduction.runs import find_run_of, total_steps
+from scripts.reproduction.records import known_records, total_steps
+from scripts.tables import find_run_of
 
 
 @dataclass(frozen=True)

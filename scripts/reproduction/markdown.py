@@ -7,17 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from ffl.metrics import METRICS
 from ffl.training.record import Record
 from scripts.reproduction.paper import paper_tables
-from scripts.tables import Table, TableResults
-
-HEADS = {
-    "miou": "mIoU",
-    "accuracy": "accu",
-    "accuracy_all": "accu",
-    "spectrum_distance": "spectrum distance",
-    "spectrum_distance_top": "its top octave",
-}
-# Scores in [0, 1] that the paper prints in percent.
-UNITS = {"miou": 100.0, "accuracy": 100.0, "accuracy_all": 100.0}
+from scripts.tables import Table, TableResults, split_overrides
 
 Cells = Mapping[tuple[str, str, str], Mapping[int, Record]]
 
@@ -36,16 +26,16 @@ def table_markdown(table: Table, results: TableResults) -> str:
 
     # Values: of ours the best among rows that are compared is bold, of the paper's what is bold in print.
     for group_id, group in table.groups.items():
-        digits = {metric: digits_of(metric, decimals) for metric in group.columns}
-        bold = {metric: best_rows(table, cells, group_id, metric) for metric in group.columns}
+        digits = {metric: digits_of(metric, decimals) for metric in group.all_metrics}
+        bold = {metric: best_rows(table, cells, group_id, metric) for metric in group.all_metrics}
         lines += [f"## {group.title}", ""] if group.title else []
-        lines.append(_line([*table.labels, *whose, *map(head, group.columns)]))
-        lines.append(_rule(len(table.labels) + len(whose), len(group.columns)))
+        lines.append(_line([*table.labels, *whose, *map(head, group.all_metrics)]))
+        lines.append(_rule(len(table.labels) + len(whose), len(group.all_metrics)))
         for row_id, row in table.rows.items():
             labels = row.labels
             if group_id in row.runs:
                 texts = []
-                for metric in group.columns:
+                for metric in group.all_metrics:
                     measured = cells.get((row_id, group_id, metric), {})
                     values = shown_values(measured)
                     text = number_text(list(values.values()), digits[metric]) if values else "missing"
@@ -56,7 +46,7 @@ def table_markdown(table: Table, results: TableResults) -> str:
             if paper is not None and row_id in paper.rows and (row.quoted or group_id in row.runs):
                 printed, marks = paper.rows[row_id].values[group_id], paper.rows[row_id].best
                 texts = []
-                for metric in group.columns:
+                for metric in group.all_metrics:
                     value = printed.get(metric)
                     text = f"{value:.{digits[metric]}f}" if value is not None else "N/A" if metric in printed else ""
                     texts.append(f"**{text}**" if (group_id, metric) in marks else text)
@@ -69,7 +59,7 @@ def table_markdown(table: Table, results: TableResults) -> str:
         section = []
         for without, with_ in table.compare:
             ours, theirs = [], []
-            for metric in group.columns:
+            for metric in group.all_metrics:
                 first, second = (shown_values(cells.get((row, group_id, metric), {})) for row in (without, with_))
                 numbers = [second[seed] - first[seed] for seed in sorted(first.keys() & second.keys())]
                 ours.append(number_text(numbers, digits_of(metric, decimals), "+") if numbers else "")
@@ -80,7 +70,10 @@ def table_markdown(table: Table, results: TableResults) -> str:
                 section.append(_line([pair, *(["ours"] if whose else []), *ours]))
                 section += [_line(["", "paper", *theirs])] if any(theirs) else []
         if section:
-            columns = [_line(["", *whose, *map(head, group.columns)]), _rule(1 + len(whose), len(group.columns))]
+            columns = [
+                _line(["", *whose, *map(head, group.all_metrics)]),
+                _rule(1 + len(whose), len(group.all_metrics)),
+            ]
             sections += [*([f"{group.title}:", ""] if group.title else []), *columns, *section, ""]
     lines += ["## Difference", "", *sections] if sections else []
 
@@ -102,7 +95,7 @@ def table_markdown(table: Table, results: TableResults) -> str:
         tested = next(
             (
                 cells[row_id, group_id, metric][seed].num_images
-                for metric in table.groups[group_id].columns
+                for metric in table.groups[group_id].all_metrics
                 if seed in cells.get((row_id, group_id, metric), {})
             ),
             None,
@@ -134,13 +127,13 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
     if results.scale in table.scales:
         notes.append(f"This table at scale={results.scale}: {table.scales[results.scale].why}.")
     stand_ins = {
-        (table.rows[row].dataset(group), record.provenance["dataset"])
+        (split_overrides(table.rows[row].runs[group])["dataset"], record.provenance["dataset"])
         for (row, group, _), measured in cells.items()
         for record in measured.values()
     }
     notes += [f"The data set {now} stands in for {was}." for was, now in sorted(stand_ins) if was != now]
     notes += results.notes
-    if any(len(shown_values(measured)) > 1 for measured in cells.values()):
+    if any(len(measured) > 1 for (_, _, metric), measured in cells.items() if metric in METRICS):
         notes.append("± is the standard deviation over seeds; a difference is taken seed by seed.")
     notes += table.notes
 
@@ -168,7 +161,7 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
 def shown_values(measured: Mapping[int, Record]) -> dict[int, float]:
     """The finite values of one cell's records by seed, in the units of the tables."""
     return {
-        seed: record.value * UNITS.get(record.metric, 1.0)
+        seed: record.value * METRICS[record.metric].unit
         for seed, record in measured.items()
         if record.value is not None and math.isfinite(record.value)
     }
@@ -192,12 +185,13 @@ def best_rows(table: Table, cells: Cells, group: str, metric: str) -> set[str]:
 
 def head(metric: str) -> str:
     """A column's head with the direction of improvement."""
-    return f"{HEADS.get(metric, metric.upper())} {'↑' if METRICS[metric].higher_is_better else '↓'}"
+    return f"{METRICS[metric].label} {'↑' if METRICS[metric].higher_is_better else '↓'}"
 
 
 def digits_of(metric: str, decimals: int) -> int:
-    """Digits after the point: the paper's for its metrics, which print too few for spectrum distances in Table 5."""
-    return 3 if metric.startswith("spectrum_distance") else decimals
+    """Digits after the point: the metric's own, or else those of the table."""
+    own = METRICS[metric].digits
+    return decimals if own is None else own
 
 
 def number_text(values: Sequence[float], digits: int, sign: str = "") -> str:
