@@ -15,11 +15,11 @@ from typing import Any
 import datasets
 from datasets import Split, build_dataset
 from datasets.listing import Listing
-from evaluate import metric_options
 from ffl.errors import UserError
 from ffl.files import file_sha256
 from ffl.metrics import build_metric
 from ffl.training.config import FREE_KEYS
+from ffl.training.evaluation import metric_options
 from ffl.training.loader import steps_per_epoch
 from ffl.training.program import Config
 from ffl.training.record import Record, read_records
