@@ -24,13 +24,13 @@ from ffl.files import failed_writes, write_text
 from ffl.ranges import Count
 from ffl.training.command import run_script
 from ffl.training.config import Seed
-from ffl.training.program import CONFIG_DIR
+from ffl.training.words import CONFIG_DIR
 from ffl.weights import find_weights
+from run_config import check
 from scripts.reproduction.markdown import table_markdown
 from scripts.reproduction.records import list_images, state_text, table_results, total_steps
 from scripts.reproduction.work import Executor, Job, do_all, in_turn, on_cluster, side_by_side
 from scripts.tables import BASE_SEED, OWN, Table, read_table, results_path, row_run, split_overrides, table_names
-from train import check as check_train
 
 
 def reproduce(
@@ -104,7 +104,7 @@ def reproduce(
                     if (run := row_run(content, row, group, scale, words, number)) is None:
                         continue
                     if run.name not in wanted:
-                        check_train(run.config)
+                        check(run.config)
                         wanted[run.name] = Job(run)
                     columns = content.groups[group]
                     metrics = wanted[run.name].metrics.setdefault(columns.task, [])
@@ -207,4 +207,6 @@ def table_list() -> str:
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv):
+        __doc__ += f"\n{table_list()}\n"
     run_script(reproduce)

@@ -11,7 +11,6 @@ comparison    published once, of two rows over several seeds whose own numbers a
               ``minus`` (the other row), their means, ``spread`` of the difference (``value``), rounded as published
 """
 
-import copy
 import json
 import re
 from dataclasses import dataclass, field
@@ -19,20 +18,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-import hydra
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from ffl.errors import UserError
 from ffl.training.config import check_section
 from ffl.training.evaluation import check_metrics
 from ffl.training.model import Task
-from ffl.training.program import CONFIG_DIR, GROUPS, Config, compose
+from ffl.training.program import Config, compose
 from ffl.training.record import Record
 from ffl.training.run_directory import RunDirectory, find_run, run_name
-from train import defaults
+from ffl.training.words import CONFIG_DIR, compose_defaults
+from run_config import defaults
 
 BASE_SEED = 1112  # the authors', and the default of train.py
 PUBLISHED = CONFIG_DIR.parent / "results"  # by the maintainers
@@ -256,26 +255,28 @@ def make_run(overrides: list[str]) -> Run:
 
 @cache
 def _make_run(overrides: tuple[str, ...]) -> Run:
+    # Hydra takes a tenth of a second and there may be hundreds of runs. What it makes of plain words is the same as
+    # setting their values in the defaults that the chosen files make, which runs share.
     words = [*overrides, "resume=auto"]
-    # Reading the files of configs/ takes a hundred times as long as setting values: runs of the same files share it.
-    files = tuple(word for word in words if word.partition("=")[0] in GROUPS)
+    groups = {key: [value] for key, value in split_overrides(words).items() if (CONFIG_DIR / key).is_dir()}
+    config: Config
     try:
-        config = copy.deepcopy(_compose_files(files))
-        for override in OverridesParser.create().parse_overrides([word for word in words if word not in files]):
+        values = [word for word in words if word.partition("=")[0] not in groups]
+        merged = OmegaConf.create(_defaults(json.dumps(groups)))
+        OmegaConf.set_struct(merged, True)
+        for override in OverridesParser.create().parse_overrides(values):
             if override.type is not OverrideType.CHANGE:  # +key and ~key are rare, and Hydra's to understand
                 raise ValueError(override.input_line)
-            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
-        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except Exception:  # of whatever kind: Hydra on the whole takes it, or says in one line what is wrong
-        plain = compose("train", words)
-    return Run(overrides, plain, run_name(plain, list(overrides)))
+            OmegaConf.update(merged, override.key_or_group, override.value(), merge=True)
+        config = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+    except Exception:  # of whatever kind: Hydra takes it, or says in one line what is wrong
+        config = compose("train", words)
+    return Run(overrides, config, run_name(config, list(overrides)))
 
 
 @cache
-def _compose_files(words: tuple[str, ...]) -> DictConfig:
-    """The configuration of ``train.py`` that a choice of files makes, not resolved yet."""
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra.compose("train", list(words))
+def _defaults(choices: str) -> Config:
+    return compose_defaults("train", json.loads(choices))
 
 
 @cache
