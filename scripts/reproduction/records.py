@@ -18,6 +18,7 @@ from datasets.listing import Listing
 from ffl.errors import UserError
 from ffl.files import file_sha256
 from ffl.metrics import build_metric
+from ffl.metrics.bands import SMALLEST
 from ffl.training.config import FREE_KEYS
 from ffl.training.evaluation import metric_options
 from ffl.training.loader import steps_per_epoch
@@ -158,12 +159,19 @@ def lacking_metrics(directory: RunDirectory, task: str, metrics: list[str], conf
     """Those of ``metrics`` that have to be measured: no record fits, or weights that were missing are here now."""
     known = known_records(directory, task, config)
     options = metric_options(config["dataset"]["name"])
-    return [
+    lacking = [
         name
         for name in metrics
         if name not in known
         or (known[name].missing is not None and _has_weights(name, json.dumps(options.get(name, {}))))
     ]
+    # Every evaluation measures the bands too; runs of older versions were evaluated without.
+    spectrum = known.get("spectrum_distance")
+    if spectrum is not None and spectrum.value is not None and "bands" not in known and not lacking:
+        large = int(config["dataset"]["image_size"]) >= SMALLEST
+        if large and _test_images(json.dumps(config["dataset"]), config["data_root"], config["cache_dir"]) is not None:
+            lacking.append("spectrum_distance")
+    return lacking
 
 
 @cache
