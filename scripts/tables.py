@@ -259,7 +259,7 @@ def _make_run(overrides: tuple[str, ...]) -> Run:
     # setting their values in the defaults that the chosen files make, which runs share.
     words = [*overrides, "resume=auto"]
     groups = {key: [value] for key, value in split_overrides(words).items() if (CONFIG_DIR / key).is_dir()}
-    config: Config
+    config: Any
     try:
         values = [word for word in words if word.partition("=")[0] not in groups]
         merged = OmegaConf.create(_defaults(json.dumps(groups)))
