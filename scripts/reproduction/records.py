@@ -45,6 +45,7 @@ def table_results(
     Raises:
         UserError: if a run does not tell where it comes from: a row of a table must.
     """
+    # The runs of each cell. The first seed that was not asked for and is not there ends the search.
     records: list[Record] = []
     data: dict[str, Config] = {}
     for row in table.rows:
@@ -58,6 +59,7 @@ def table_results(
                 records += [replace(r, provenance={"row": row, "group": group, **r.provenance}) for r in found]
                 data[run.config["dataset"]["name"]] = run.config
 
+    # How much of the public data sets was there, and what all runs were told.
     notes = []
     for name, config in data.items():
         try:
@@ -85,6 +87,8 @@ def run_records(run: Run, task: str, metrics: list[str], reason: str | None = No
     """
     names = {key: run.config[key]["name"] for key in ("model", "dataset")}
     provenance = {"run": run.name, **names, "seed": int(run.config["seed"])}
+
+    # Its measurements, or the reason why there are none: it could not be made, it is not finished, not evaluated.
     measured: list[Record] = []
     try:
         directory = run.find()

@@ -1,7 +1,8 @@
-"""Makes what a table lacks: trains or resumes a run and evaluates it, alone, several at a time or on a cluster.
+"""Trains and evaluates the runs that a table lacks: one after the other, several at a time or on a cluster.
 
-Nobody does the same work twice: a lock per run name, which the system drops when its process ends in whatever way,
-covers looking for a run, training it and evaluating it. Who finds it taken goes on with the next run and comes back.
+No two processes do the same work. A lock for each run name covers looking for the run, training it and evaluating it;
+the system drops the lock when its process ends, however it ends. A process that finds a run taken goes on with the next
+one and comes back later.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ from scripts.tables import Run
 from train import train
 
 ROOT = Path(__file__).resolve().parents[2]
-# Pixels that an evaluation works on at a time: 100 images of 128x128. The results do not depend on it.
+# Pixels that an evaluation works on at a time: 100 images of 128x128.
 EVALUATED_PIXELS = 100 * 128 * 128
 
 
@@ -79,20 +80,22 @@ def do(job: Job, wait: bool) -> JobResult:
     run, config = job.run, job.run.config
     try:
         directory, lacking = job.lacking()
-        if directory is not None and not lacking:  # what is whole may be read where nobody may write
+        if directory is not None and not lacking:  # before the lock: a finished run may be where nobody can write
             return JobResult(run.name)
         with _alone(Path(config["output_root"]) / ".locks" / run.name, wait) as mine:
             begun = run.find() if mine else None
-            if not mine or (begun is not None and not begun.wait_for_training(wait)):  # a train.py started by itself
+            # Somebody may have started train.py by hand, which knows no lock but the run directory's.
+            if not mine or (begun is not None and not begun.wait_for_training(wait)):
                 return JobResult(run.name, busy=True)
 
-            # Another process may have finished it meanwhile.
+            # Train, from the last checkpoint where there is one. Another process may have finished it meanwhile.
             directory, _ = job.lacking()
             if directory is None:
                 total_steps(config)  # says what is missing of the data before anything else is tried
                 print(f"\n== {run.command}", flush=True)
                 train(config, list(run.overrides))
 
+            # Evaluate what no record says. The size of a batch changes the memory that it takes, not the results.
             directory, lacking = job.lacking()
             batch_size = max(1, min(100, EVALUATED_PIXELS // int(config["dataset"]["image_size"]) ** 2))
             for task, names in lacking.items():
@@ -124,7 +127,7 @@ def _alone(path: Path, wait: bool) -> Iterator[bool]:
         yield True
 
 
-# Does jobs in some way, waiting for other processes or not, and gives the results as they come.
+# A way to do jobs, waiting for other processes or not. It gives each result as soon as it is there.
 Executor = Callable[[list[Job], bool], Iterator[JobResult]]
 
 
@@ -173,7 +176,7 @@ def side_by_side(count: int) -> Executor:
 
 
 def _start_worker(devices: "multiprocessing.Queue[int]", threads: int) -> None:
-    """Give a worker its share of the machine."""
+    """Give a worker process its share of the machine: a GPU of its own where there are several, and some threads."""
     torch.set_num_threads(threads)
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = shown.split(",") if shown else [str(index) for index in range(torch.cuda.device_count())]
@@ -191,7 +194,7 @@ def _do_quietly(job: Job, wait: bool) -> JobResult:
 
 
 def on_cluster(cluster: str, folder: Path, parameters: dict[str, Any]) -> Executor:
-    """All at once through submitit.
+    """All of them submitted at once, each as a job of its own, through submitit.
 
     Args:
         cluster: "slurm", or "local" to try the same without a cluster.

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from run_directories import add_records, finished_run
+from reproduction.run_directories import add_records, finished_run
 
 from ffl.errors import UserError
 from ffl.training.record import Record
