@@ -1,7 +1,10 @@
 """The paper's methods by name: the one way from a config's ``model`` section to a model."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ffl.training.checkpoint import load_model_state, load_newest
 from ffl.training.model import Model
 from ffl.training.objective import Objective
 from models.ae import VanillaAutoencoder
@@ -22,3 +25,29 @@ MODELS: dict[str, type[Model]] = {
 def build_model(name: str, image_size: tuple[int, int], objective: Objective, **arguments: Any) -> Model:
     """A model with fresh weights, drawn from torch's global generator."""
     return MODELS[name](image_size=image_size, objective=objective, **arguments)  # type: ignore[call-arg]
+
+
+def load_model(config: Mapping[str, Any], image_size: tuple[int, int], path: Path) -> tuple[Model, int | None]:
+    """The model of a run with the weights of a checkpoint.
+
+    Args:
+        config: of the run.
+        image_size: (H, W) of its data set.
+        path: of the checkpoint.
+    Returns:
+        The model, on the CPU, and the step that the weights are from, None for imported ones.
+    """
+    path, state = load_newest([path], whole=False)
+    return restore_model(config, image_size, path, state), state["step"]
+
+
+def restore_model(
+    config: Mapping[str, Any], image_size: tuple[int, int], path: Path, state: Mapping[str, Any]
+) -> Model:
+    """The model of a run with the weights of ``state``, which was read from ``path``.
+
+    The objective is left empty: who generates images needs no losses, nor the pretrained weights of perceptual ones.
+    """
+    model = build_model(**config["model"], image_size=image_size, objective=Objective())
+    load_model_state(model, state["model"], path, state.get("networks"))
+    return model

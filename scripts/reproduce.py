@@ -1,20 +1,10 @@
-"""Regenerate tables of the paper: train what is missing, resume what was cut, evaluate, write results/.
+"""Regenerate tables of the paper: train what is missing, resume what was cut, evaluate, write the tables.
 
     python scripts/reproduce.py table=N|NAME|all [scale=paper|cpu] [rows=ID,ID] [groups=ID,ID] [seeds=3] [plan=true]
                                 [key=value ...]
 
-table     1 to 11, a file of configs/table, or all for the eleven
-scale     cpu: fewer images, epochs, channels or pixels, as configs/scale states
-rows      train and evaluate these rows alone; the table shows the others as far as they are there
-groups    the same for blocks of columns
-seeds     runs per row: seed=1112 (or the one given), and those that follow
-plan      true: only print what would run, with the data found, hours here and GPU hours at the paper's scale
-jobs      so many runs at a time on this machine; -m for one per GPU, or per core where there is none
-launcher  slurm: every run as a job of its own through submitit, with slurm.KEY=VALUE for its parameters, such as
-          slurm.timeout_min=1440 slurm.gpus_per_node=1 slurm.slurm_partition=NAME; local tries the same here
-out       folder of the results, default results
-
-Further key=value words are overrides for every run, as train.py takes them, such as data_root=DIR or trainer.threads=1.
+Further key=value words are overrides for every run, as train.py takes them, such as data_root=DIR or trainer.threads=1;
+slurm.KEY=VALUE are parameters of launcher=slurm, such as slurm.timeout_min=1440 slurm.gpus_per_node=1.
 A run that is there is not trained again, whoever made it: train.py with the same overrides makes the same run. Several
 of these commands side by side share the work. Runs on several GPUs: torchrun with the commands that plan=true prints.
 """
@@ -22,215 +12,189 @@ of these commands side by side share the work. Runs on several GPUs: torchrun wi
 import os
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 import yaml
-from tqdm import tqdm
 
 from ffl.errors import UserError
 from ffl.files import failed_writes, write_text
-from ffl.training.program import CONFIG_DIR, run_script
+from ffl.ranges import Count
+from ffl.training.command import run_script
+from ffl.training.config import Seed
+from ffl.training.words import CONFIG_DIR
+from ffl.weights import find_weights
+from run_config import check
 from scripts.reproduction.markdown import table_markdown
-from scripts.reproduction.plan import estimate, plan_text
-from scripts.reproduction.report import Settings, has_values, json_text, table_json
-from scripts.reproduction.runs import BASE_SEED, Run, row_run, split_overrides
-from scripts.reproduction.table import Group, Selection, Table, read_table, select, table_names
+from scripts.reproduction.records import list_images, state_text, table_results, total_steps
 from scripts.reproduction.work import Executor, Job, do_all, in_turn, on_cluster, side_by_side
-from train import check as check_train
-
-OWN_KEYS = {"table", "scale", "rows", "groups", "seeds", "seed", "plan", "jobs", "launcher", "out"}
-# Set by the program for every run.
-RESERVED = {"resume", "name"}
+from scripts.tables import BASE_SEED, OWN, Table, read_table, results_path, row_run, split_overrides, table_names
 
 
-@dataclass(frozen=True)
-class Request:
-    """The command line.
+def reproduce(
+    *,
+    table: str | None = None,
+    scale: str = "paper",
+    rows: list[str] | None = None,
+    groups: list[str] | None = None,
+    seeds: Count = 1,
+    seed: Seed = BASE_SEED,
+    plan: bool = False,
+    jobs: Count | None = None,
+    multirun: bool = False,
+    launcher: str | None = None,
+    out: Path = OWN,
+    **overrides: str,
+) -> None:
+    """Make tables from their runs, and the runs that are not there.
 
-    Attributes:
-        tables: to make, with the rows and groups to work on.
-        settings: what all runs share.
-        plan: whether only to say what would run.
-        jobs: runs at a time.
-        launcher: "slurm" or "local" for submitit, None for this process and its children.
-        cluster: parameters of submitit.
-        out: folder of the results.
-    """
-
-    tables: list[Selection]
-    settings: Settings
-    plan: bool = False
-    jobs: int = 1
-    launcher: str | None = None
-    cluster: dict[str, Any] = field(default_factory=dict)
-    out: Path = Path("results")
-
-
-def parse(arguments: list[str]) -> Request:
-    """Read the command line.
-
+    Args:
+        table: 1 to 11, a file of configs/table, or all for the eleven.
+        scale: a file of configs/scale; cpu: fewer images, epochs, channels or pixels, as it states.
+        rows: train and evaluate these rows alone; the table shows the others as far as they are there.
+        groups: the same for blocks of columns.
+        seeds: runs per row: that of seed and those that follow.
+        seed: the first; the default is the authors'.
+        plan: only print what would run, how far it is, with the data found and what is missing.
+        jobs: so many runs at a time on this machine.
+        multirun: also -m; as many jobs as there are GPUs, or cores where there is none.
+        launcher: slurm: every run as a job of its own through submitit; local tries the same here.
+        out: folder of the results; the maintainers publish with out=results.
+        overrides: of train.py, for every run.
     Raises:
-        UserError: naming the word that is wrong.
+        UserError: naming what is wrong, before anything runs; or why not one of the runs could be made.
     """
-    flags = [item for item in arguments if item in ("-m", "--multirun")]
-    words = [item for item in arguments if item not in flags]
-    if malformed := [item for item in words if "=" not in item]:
-        raise UserError(f"cannot read {malformed[0]}; expected key=value, such as table=1")
-    own = {key: value for key, _, value in (item.partition("=") for item in words) if key in OWN_KEYS}
-    cluster = {
-        key.removeprefix("slurm."): yaml.safe_load(value)
-        for key, _, value in (item.partition("=") for item in words)
-        if key.startswith("slurm.")
-    }
-    overrides = [item for item in words if item.partition("=")[0] not in OWN_KEYS and not item.startswith("slurm.")]
-    if "table" not in own:
-        raise UserError(f"no table given; table=all or one of {', '.join(table_names())}")
-    names = [name for name in table_names() if name.startswith("table")] if own["table"] == "all" else [own["table"]]
-    tables = [read_table(name) for name in names]
-    parts = {key: own[key].split(",") if key in own else None for key in ("rows", "groups")}
-    if own["table"] == "all" and (given := [key for key in parts if key in own]):
-        raise UserError(f"{given[0]}: goes with one table, not with table=all")
-    selections = [select(table, **parts) for table in tables]
-    scale = own.get("scale", "paper")
-    if scale not in (scales := sorted(path.stem for path in (CONFIG_DIR / "scale").glob("*.yaml"))):
-        raise UserError(f"scale={scale}: expected one of {', '.join(scales)}")
-    for table in tables:
-        _refuse_set(table, scale, overrides)
-    if (launcher := own.get("launcher")) not in (None, "slurm", "local"):
-        raise UserError(f"launcher={launcher}: expected slurm or local")
-    if cluster and launcher is None:
-        raise UserError("slurm.…: goes with launcher=slurm")
-    base_seed, num_seeds = (
-        _number("seed", own.get("seed", str(BASE_SEED)), 0),
-        _number("seeds", own.get("seeds", "1"), 1),
-    )
-    settings = Settings(scale, overrides, base_seed, num_seeds)
-    at_a_time = str(torch.cuda.device_count() or os.cpu_count() or 1) if flags else "1"
-    return Request(
-        selections,
-        settings,
-        _flag("plan", own.get("plan", "false")),
-        _number("jobs", own.get("jobs", at_a_time), 1),
-        launcher,
-        cluster,
-        Path(own.get("out", "results")),
-    )
-
-
-def _refuse_set(table: Table, scale: str, overrides: list[str]) -> None:
-    """Refuse overrides of what the table itself sets."""
-    given = split_overrides(overrides)
-    own = {key for row in table.rows.values() for items in row.runs.values() for key in split_overrides(items)}
-    own |= split_overrides(table.scales[scale].add).keys() if scale in table.scales else set()
-    if reserved := [key for key in given if key in own | RESERVED]:
-        raise UserError(f"{reserved[0]}={given[reserved[0]]}: set by the table")
-
-
-def _number(key: str, value: str, least: int) -> int:
-    if not value.isdecimal() or int(value) < least:
-        raise UserError(f"{key}={value}: expected a whole number, {least} or more")
-    return int(value)
-
-
-def _flag(key: str, value: str) -> bool:
-    if value not in ("true", "false"):
-        raise UserError(f"{key}={value}: expected true or false")
-    return value == "true"
-
-
-def wanted_runs(request: Request) -> Iterator[tuple[Run, Group, Run]]:
-    """The run of each cell of the chosen rows and each seed, the columns it fills, and the run at the paper's scale."""
-    for part in request.tables:
-        table = part.table
-        for row in part.rows:
-            for group in (group for group in table.rows[row].runs if group in part.groups):
-                for seed in request.settings.seeds:
-                    run, paper_run = request.settings.run(table, row, group, seed), row_run(table, row, group)
-                    assert run is not None
-                    assert paper_run is not None
-                    yield run, table.groups[group], paper_run
-
-
-def jobs_of(request: Request) -> list[Job]:
-    """The distinct runs, each with all that the tables want to know of it.
-
-    Raises:
-        UserError: for a run that train.py would refuse.
-    """
-    jobs: dict[str, Job] = {}
-    for run, group, _ in wanted_runs(request):
-        if run.name not in jobs:
-            check_train(run.config)
-            jobs[run.name] = Job(run)
-        metrics = jobs[run.name].metrics.setdefault(group.task, [])
-        metrics += [name for name in group.columns if name not in metrics]
-    return list(jobs.values())
-
-
-def plan(request: Request) -> str:
-    """What would run, as text."""
-    jobs_of(request)  # every mistake first
-    distinct = {run.name: (run, paper_run) for run, _, paper_run in wanted_runs(request)}
-    estimates = []
-    for run, paper_run in tqdm(distinct.values(), desc="planning", unit="run", dynamic_ncols=True):
-        estimates.append(estimate(run, paper_run))
-    return plan_text(estimates)
-
-
-def executor(request: Request) -> Executor:
-    """What does the jobs."""
-    if request.launcher is not None:
-        roots = split_overrides(request.settings.overrides)
-        folder = Path(roots.get("output_root", "outputs")) / ".jobs"
-        return on_cluster(request.launcher, folder, request.cluster)
-    return in_turn if request.jobs == 1 else side_by_side(request.jobs)
-
-
-def reproduce(arguments: list[str]) -> None:
-    """The program; ``arguments`` are its words."""
     began = time.perf_counter()
-    request = parse(arguments)
+
+    # What is asked for. Every mistake is found before anything runs.
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("reproduce.py is one process: give the commands that plan=true prints to torchrun, then run it")
-    if request.plan:
-        print(plan(request))
+    if table is None:
+        raise UserError(f"no table given; table=all or one of {', '.join(table_names())}")
+    names = [name for name in table_names() if name.startswith("table")] if table == "all" else [table]
+    tables = [read_table(name) for name in names]
+    for key, ids in {"rows": rows, "groups": groups}.items():
+        if table == "all" and ids is not None:
+            raise UserError(f"{key}: goes with one table, not with table=all")
+    if scale not in (scales := sorted(path.stem for path in (CONFIG_DIR / "scale").glob("*.yaml"))):
+        raise UserError(f"scale={scale}: expected one of {', '.join(scales)}")
+    if launcher not in (None, "slurm", "local"):
+        raise UserError(f"launcher={launcher}: expected slurm or local")
+    cluster = {key[6:]: yaml.safe_load(value) for key, value in overrides.items() if key.startswith("slurm.")}
+    if cluster and launcher is None:
+        raise UserError("slurm.…: goes with launcher=slurm")
+    words = [f"{key}={value}" for key, value in overrides.items() if not key.startswith("slurm.")]
+    given = split_overrides(words)
+    for content in tables:
+        of_rows = [override for row in content.rows.values() for run in row.runs.values() for override in run]
+        of_scale = content.scales[scale].add if scale in content.scales else []
+        own = split_overrides([*of_rows, *of_scale]).keys() | {"resume", "name"}
+        if reserved := [key for key in given if key in own]:
+            raise UserError(f"{reserved[0]}={given[reserved[0]]}: set by the table")
+
+    # The runs of the chosen cells. Rows of several tables share runs; each gets all metrics that any table shows.
+    seed_range = range(seed, seed + seeds)
+    wanted: dict[str, Job] = {}
+    for content in tables:
+        for row in choose(content.name, "rows", list(content.rows), rows):
+            for group in choose(content.name, "groups", list(content.groups), groups):
+                for number in seed_range:
+                    if (run := row_run(content, row, group, scale, words, number)) is None:
+                        continue
+                    if run.name not in wanted:
+                        check(run.config)
+                        wanted[run.name] = Job(run)
+                    columns = content.groups[group]
+                    metrics = wanted[run.name].metrics.setdefault(columns.task, [])
+                    metrics += [metric for metric in columns.all_metrics if metric not in metrics]
+    if plan:
+        print(plan_text(list(wanted.values())))
         return
-    reasons = do_all(jobs_of(request), executor(request))
-    settings = replace(request.settings, reasons=reasons)
-    contents = [(part.table, table_json(part.table, settings)) for part in request.tables]
-    if not any(has_values(content) for _, content in contents):
+
+    # Train and evaluate what is not there yet.
+    execute: Executor = in_turn
+    if multirun and jobs is None:
+        jobs = torch.cuda.device_count() or os.cpu_count() or 1
+    if launcher is not None:
+        execute = on_cluster(launcher, Path(given.get("output_root", "outputs")) / ".jobs", cluster)
+    elif jobs is not None and jobs > 1:
+        execute = side_by_side(jobs)
+    reasons = do_all(list(wanted.values()), execute)
+
+    # The records of all runs of the tables, also of those that were made before or elsewhere.
+    results = [table_results(content, scale, words, seed_range, reasons) for content in tables]
+    if not any(record.metric != "training" for result in results for record in result.records):
         raise UserError(next(iter(reasons.values()), "none of the rows is there"))
-    for table, content in contents:
-        path = request.out / (table.out or f"{settings.scale}/{table.name}")
-        markdown = table_markdown(content)
+    for content, result in zip(tables, results, strict=True):
+        path, markdown = results_path(out, scale, content), table_markdown(content, result)
         with failed_writes(path.parent, "set out=DIR; the runs are kept"):
-            write_text(path.with_suffix(".json"), json_text(content))
+            write_text(path.with_suffix(".json"), result.to_json())
             write_text(path.with_suffix(".md"), markdown)
         print(f"\n{markdown}\nwritten to {path}.md and .json")
-        if table.figure == "comparison":
-            _comparison(table, settings, path.with_name("comparison.png"))
+        if content.figure == "comparison":
+            draw_comparison(content, scale, words, seed, path.with_name("comparison.png"))
     print(f"{time.perf_counter() - began:.0f} s in all")
 
 
-def _comparison(table: Table, settings: Settings, path: Path) -> None:
-    """Real and generated images side by side, of the first seed's runs."""
+def choose(table: str, key: str, known: list[str], ids: list[str] | None) -> list[str]:
+    """Those of a table's ``known`` ids that are asked for, in the table's order; all for None.
+
+    Raises:
+        UserError: for an id that the table lacks.
+    """
+    for item in ids or ():
+        if item not in known:
+            raise UserError(f"{key}={item}: {table} has no such {key[:-1]}; its {key} are {', '.join(known)}")
+    return [item for item in known if ids is None or item in ids]
+
+
+def plan_text(jobs: list[Job]) -> str:
+    """What would run: how far each run is, the data found, what is missing, and the commands by hand."""
+    lines: list[tuple[str, str, str]] = [("run", "state", "steps left")]
+    data: dict[str, str] = {}
+    problems: dict[str, list[str]] = {}
+    for run in (job.run for job in jobs):
+        directory, config = run.find(), run.config
+        status = None if directory is None else directory.status()
+        left = None if status is None else status.total - status.step
+        try:
+            listing = list_images(config)
+            splits = {} if listing is None else listing.splits
+            data[config["dataset"]["name"]] = ", ".join(f"{len(v):,} {k}" for k, v in splits.items()) or "embedded"
+            left = total_steps(config) if left is None else left
+            # Networks that losses of the models look through.
+            for name, weight in {
+                "vgg16": config["loss"]["perceptual"],
+                "vgg19": config["model"].get("vgg_weight"),
+            }.items():
+                if weight and left:
+                    find_weights(name, verify=False)
+        except UserError as error:
+            data.setdefault(config["dataset"]["name"], "nothing")
+            problems.setdefault(str(error), []).append(run.name)
+        lines.append((run.name, state_text(directory), "?" if left is None else f"{left:,}"))
+    widths = [max(len(line[column]) for line in lines) for column in range(2)]
+    text = [f"{name:<{widths[0]}}  {state:<{widths[1]}}  {left}" for name, state, left in lines]
+    text += ["", "Data found", *(f"  {name}: {found}" for name, found in sorted(data.items()))]
+    text += ["", "Cannot be trained here"] if problems else []
+    text += [f"  {problem}\n    {', '.join(names)}" for problem, names in problems.items()]
+    text += ["", "Commands: what is not finished is made by reproduce.py, or by hand and then found"]
+    return "\n".join([*text, *(f"  {job.run.command}" for job in jobs)])
+
+
+def draw_comparison(table: Table, scale: str, overrides: list[str], seed: int, path: Path) -> None:
+    """Real and generated images side by side, of the runs of one seed that are there."""
     from scripts.figure import comparison
 
-    runs = [
-        (row, run.find())
-        for row in table.rows
-        for group in table.rows[row].runs
-        if (run := settings.run(table, row, group, settings.base_seed)) is not None
-    ]
-    found = [(row, directory) for row, directory in runs if directory is not None]
-    labels = [f"{table.rows[row].labels[-1]} FFL" for row, _ in found]
-    comparison([directory for _, directory in found], labels, path)
+    found = {}
+    for row in table.rows:
+        for group in table.rows[row].runs:
+            run = row_run(table, row, group, scale, overrides, seed)
+            if run is not None and (directory := run.find()) is not None:
+                found[f"{table.rows[row].labels[-1]} FFL"] = directory
+    comparison(list(found.values()), list(found), path)
 
 
 def table_list() -> str:
@@ -243,4 +207,6 @@ def table_list() -> str:
 
 
 if __name__ == "__main__":
-    run_script(reproduce, __doc__, table_list)
+    if {"-h", "--help"} & set(sys.argv):
+        __doc__ += f"\n{table_list()}\n"
+    run_script(reproduce)

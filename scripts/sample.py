@@ -11,7 +11,6 @@ from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from evaluate import load_model
 from ffl.errors import UserError
 from ffl.images import to_uint8
 from ffl.ranges import Count
@@ -20,6 +19,7 @@ from ffl.training.config import Accelerator
 from ffl.training.logger import save_png
 from ffl.training.run_directory import RunDirectory
 from ffl.training.trainer import choose_device
+from models import load_model
 from models.stylegan2 import StyleGAN2
 from models.stylegan2.sampling import image_grid, sample, style_mixing
 

@@ -14,8 +14,7 @@ import yaml
 
 from ffl.training.config import flatten
 from ffl.training.program import compose
-from scripts.reproduction.runs import row_run
-from scripts.reproduction.table import read_table, table_names
+from scripts.tables import read_table, row_run, table_names
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = ROOT.parent / "shared" / "paper" / "focal_frequency_loss_iccv2021.md"

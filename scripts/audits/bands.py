@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from datasets import build_dataset
-from evaluate import RealImages, load_model, paired_images, saved, synthetic_images
 from ffl.files import file_sha256, write_text
 from ffl.spectrum import band_power
-from ffl.training.evaluation import Images
+from ffl.training.evaluation import EvaluationBatch
+from ffl.training.generation import RealImages, generated_images
 from ffl.training.model import Task
 from ffl.training.run_directory import RunDirectory
 from ffl.training.trainer import choose_device
+from models import load_model
 
 HIGH = {"top octave": -2, "corners": -1}  # the high frequencies: from half the Nyquist frequency on, and beyond it
 BATCH_SIZE = 100
@@ -69,7 +70,7 @@ def octave_edges(height: int, width: int) -> list[float]:
     return [0.5, *(nyquist / 2**k for k in range(octaves, -1, -1))]
 
 
-def measure_bands(batches: Iterable[Images], paired: bool) -> Bands:
+def measure_bands(batches: Iterable[EvaluationBatch], paired: bool) -> Bands:
     """Mean power by band.
 
     Args:
@@ -116,11 +117,7 @@ def run_bands(run: RunDirectory, task: Task, data_root: Path | None, cache_dir: 
     model = model.to(choose_device("auto")).eval()
     real = RealImages(dataset, len(dataset), BATCH_SIZE, "paper")
     with torch.no_grad():
-        if task == "synthesis":
-            batches = saved(synthetic_images(model, len(dataset), real, 0), None)
-        else:
-            batches = saved(paired_images(model, task, real, 0), None)
-        bands = measure_bands(batches, paired=task != "synthesis")
+        bands = measure_bands(generated_images(model, task, len(dataset), real, 0), paired=task != "synthesis")
     kept[task] = {
         "bands": dataclasses.asdict(bands),
         "checkpoint_sha256": file_sha256(weights),

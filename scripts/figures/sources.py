@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from datasets import ImageDataset, build_dataset
-from evaluate import load_model
 from ffl.errors import UserError
 from ffl.files import file_sha256
 from ffl.images import from_uint8, to_uint8
@@ -19,8 +18,9 @@ from ffl.training.checkpoint import load_checkpoint
 from ffl.training.model import Batch, Model, Task
 from ffl.training.run_directory import RunDirectory
 from ffl.training.trainer import choose_device, to_device
-from scripts.reproduction.records import known_records
-from scripts.reproduction.runs import find_run_of, total_steps
+from models import load_model
+from scripts.reproduction.records import known_records, total_steps
+from scripts.tables import find_run_of
 
 
 @dataclass(frozen=True)

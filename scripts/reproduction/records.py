@@ -1,22 +1,137 @@
-"""Which measurements of a run are there already: those of its last checkpoint under the protocol of the tables.
+"""What run directories say for a table: which measurements are there, which are lacking, and what training took.
 
-A run's metrics.jsonl keeps every record ever made of it. Records of other checkpoints, splits, quantisations, seeds of
-evaluation or of a part of the test images are left aside.
+A run's metrics.jsonl keeps every record ever made of it. A table takes those of its last checkpoint under the protocol
+of the paper; records of other checkpoints, splits, quantisations, seeds of evaluation or of a part of the test images
+are left aside.
 """
 
+import itertools
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from datasets import build_dataset
-from evaluate import metric_options
+import datasets
+from datasets import Split, build_dataset
+from datasets.listing import Listing
 from ffl.errors import UserError
 from ffl.files import file_sha256
 from ffl.metrics import build_metric
+from ffl.metrics.bands import SMALLEST
+from ffl.training.config import FREE_KEYS
+from ffl.training.evaluation import metric_options
+from ffl.training.loader import steps_per_epoch
 from ffl.training.program import Config
-from ffl.training.record import Record
+from ffl.training.record import Record, read_records
 from ffl.training.run_directory import RunDirectory
 from ffl.weights import MissingWeights
+from scripts.tables import Run, Table, TableResults, row_run
+
+USUAL_EPOCHS = 20  # a run cut by trainer.steps has no last epoch of its own: a twentieth of it stands for one
+
+
+def table_results(
+    table: Table, scale: str, overrides: list[str], seeds: range, reasons: dict[str, str]
+) -> TableResults:
+    """The records of every cell of a table, and what no record says.
+
+    Args:
+        table: from ``read_table``.
+        scale: a choice of configs/scale.
+        overrides: further ones, for every run alike.
+        seeds: those asked for. Runs of the seeds that follow are taken as well, as long as they are there.
+        reasons: by run name, why it could not be made.
+    Raises:
+        UserError: if a run does not tell where it comes from: a row of a table must.
+    """
+    # The runs of each cell. The first seed that was not asked for and is not there ends the search.
+    records: list[Record] = []
+    data: dict[str, Config] = {}
+    for row in table.rows:
+        for group, columns in table.groups.items():
+            for seed in itertools.count(seeds.start) if group in table.rows[row].runs else ():
+                run = row_run(table, row, group, scale, overrides, seed)
+                assert run is not None
+                found = run_records(run, columns.task, columns.all_metrics, reasons.get(run.name))
+                if seed not in seeds and found[0].value is None and found[0].metric == "training":
+                    break
+                records += [replace(r, provenance={"row": row, "group": group, **r.provenance}) for r in found]
+                data[run.config["dataset"]["name"]] = run.config
+
+    # How much of the public data sets was there, and what all runs were told.
+    notes = []
+    for name, config in data.items():
+        try:
+            listing = list_images(config)
+        except UserError:
+            continue
+        if listing is not None and listing.expected is not None and listing.found != listing.expected:
+            counts = ", ".join(f"{len(paths):,} {split}" for split, paths in listing.splits.items())
+            notes.append(f"{name}: {listing.found:,} of the {listing.expected:,} public images were there ({counts}).")
+    if common := _lasting(overrides):
+        notes.append(f"All runs with {' '.join(common)}.")
+    return TableResults(table.name, scale, notes, records)
+
+
+def run_records(run: Run, task: str, metrics: list[str], reason: str | None = None) -> list[Record]:
+    """A run's measurements for a table and what its training took; or one record that says why there are none.
+
+    Args:
+        run: made or not.
+        task: that the images were made for.
+        metrics: the columns of the table.
+        reason: why the run could not be made, if that was tried.
+    Raises:
+        UserError: if the run does not tell where it comes from.
+    """
+    names = {key: run.config[key]["name"] for key in ("model", "dataset")}
+    provenance = {"run": run.name, **names, "seed": int(run.config["seed"])}
+
+    # Its measurements, or the reason why there are none: it could not be made, it is not finished, not evaluated.
+    measured: list[Record] = []
+    try:
+        directory = run.find()
+        status = None if directory is None else directory.status()
+        if status is not None and status.finished:
+            assert directory is not None
+            known = known_records(directory, task, run.config)
+            measured = [known[name] for name in (*metrics, "bands") if name in known]
+            reason = reason or "not evaluated yet"
+        reason = reason or ("not there yet" if directory is None else state_text(directory))
+    except UserError as error:
+        reason = str(error)
+    if not measured:
+        return [Record("training", None, 0, {}, provenance, missing=reason)]
+
+    # Where the run comes from and what it took, without what holds for one machine, such as its folders.
+    assert directory is not None
+    assert status is not None
+    path = directory.path / "run.json"
+    try:
+        origin = json.loads(path.read_text())
+        machine = origin["environment"]
+        threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}"
+        details: dict[str, Any] = {
+            "command": " ".join(["python train.py", *_lasting(list(run.overrides))]),
+            "commit": origin["commit"],
+            "dirty": origin["dirty"],
+            "config": {key: value for key, value in directory.config().items() if key not in FREE_KEYS | {"recipe"}},
+            "hardware": machine["gpu"] or f"{machine['cpu']}, {threads}",
+            "torch": machine["torch"],
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: does not tell where the run comes from; copy it again, or train anew") from None
+    try:
+        train_images = count_images(run.config, "train")
+    except UserError:  # the data set has gone since
+        train_images = None
+    details |= {"train_images": train_images, "images": status.images, "steps": status.step}
+    details["epochs"] = status.images / train_images if train_images else None
+    details["spatial_loss"] = final_spatial_loss(directory)
+    provenance |= {"run": directory.path.name, "step": status.step}
+    training = Record("training", status.seconds, 0, {}, provenance, details=details)
+    return [*(replace(record, provenance={**record.provenance, **names}) for record in measured), training]
 
 
 def known_records(directory: RunDirectory, task: str, config: Config) -> dict[str, Record]:
@@ -32,43 +147,35 @@ def known_records(directory: RunDirectory, task: str, config: Config) -> dict[st
         return {}
     sha256 = file_sha256(directory.last)
     test = _test_images(json.dumps(config["dataset"]), config["data_root"], config["cache_dir"])
-    found: dict[str, Record] = {}
-    for line in directory.records.read_text(errors="replace").splitlines():
-        try:
-            record = read_record(line)
-        except (ValueError, KeyError, TypeError):  # cut off while it was written, or of another version
-            continue
-        protocol = record.protocol
-        fits = (
-            record.provenance.get("checkpoint_sha256") == sha256
-            and protocol.get("task") == task
-            and protocol.get("quantisation") == "paper"
-            and protocol.get("evaluation_seed") == 0
-            and str(protocol.get("reference")).endswith(" test")
-        )
-        if fits and (test is None or (protocol.get("reference_fingerprint"), record.num_images) == test):
-            found[record.metric] = record
-    return found
+    return {
+        record.metric: record
+        for record in read_records(directory.records)
+        if record.provenance.get("checkpoint_sha256") == sha256
+        and record.protocol.get("task") == task
+        and record.protocol.get("quantisation") == "paper"
+        and record.protocol.get("evaluation_seed") == 0
+        and str(record.protocol.get("reference")).endswith(" test")
+        and (test is None or (record.protocol.get("reference_fingerprint"), record.num_images) == test)
+    }
 
 
 def lacking_metrics(directory: RunDirectory, task: str, metrics: list[str], config: Config) -> list[str]:
     """Those of ``metrics`` that have to be measured: no record fits, or weights that were missing are here now."""
     known = known_records(directory, task, config)
     options = metric_options(config["dataset"]["name"])
-    lacking = []
-    for name in metrics:
-        record = known.get(name)
-        if record is None or (record.missing is not None and _has_weights(name, json.dumps(options.get(name, {})))):
-            lacking.append(name)
+    lacking = [
+        name
+        for name in metrics
+        if name not in known
+        or (known[name].missing is not None and _has_weights(name, json.dumps(options.get(name, {}))))
+    ]
+    # Every evaluation measures the bands too; runs of older versions were evaluated without.
+    spectrum = known.get("spectrum_distance")
+    if spectrum is not None and spectrum.value is not None and "bands" not in known and not lacking:
+        large = int(config["dataset"]["image_size"]) >= SMALLEST
+        if large and _test_images(json.dumps(config["dataset"]), config["data_root"], config["cache_dir"]) is not None:
+            lacking.append("spectrum_distance")
     return lacking
-
-
-def read_record(line: str) -> Record:
-    """A record from its JSON."""
-    values = json.loads(line)
-    if values["value"] is not None:
-        values["value"] = float(values["value"])  # infinities are strings
-    return Record(**values)
 
 
 @cache
@@ -91,3 +198,74 @@ def _has_weights(metric: str, options: str) -> bool:
     except MissingWeights:
         return False
     return True
+
+
+def state_text(directory: RunDirectory | None) -> str:
+    """How far a run is, in words."""
+    if directory is None:
+        return "not there"
+    status = directory.status()
+    if status is None:  # cut before its first checkpoint, or of a version that did not say
+        return "not finished"
+    if status.finished:
+        return f"finished, {status.step} steps"
+    return f"cut at step {status.step} of {status.total}"
+
+
+def list_images(config: Config) -> Listing | None:
+    """The files of a configuration's data set, without decoding any; None where it is not made of files.
+
+    Raises:
+        UserError: if the data set is not there; the message says where it comes from.
+    """
+    return _list_images(json.dumps(config["dataset"]), config["data_root"])
+
+
+@cache
+def _list_images(options: str, data_root: str) -> Listing | None:
+    return datasets.list_images(data_root=Path(data_root), **json.loads(options))
+
+
+def count_images(config: Config, split: Split) -> int:
+    """Images of a split; raises as ``list_images`` does."""
+    listing = list_images(config)
+    return int(config["dataset"][f"{split}_images"]) if listing is None else len(listing.splits.get(split, []))
+
+
+def total_steps(config: Config) -> int:
+    """Steps of a run.
+
+    Raises:
+        UserError: if its data set is not there, or smaller than a batch.
+    """
+    trainer = config["trainer"]
+    steps = steps_per_epoch(count_images(config, "train"), int(trainer["batch_size"]))
+    return int(trainer["epochs"]) * steps if trainer["steps"] is None else int(trainer["steps"])
+
+
+def final_spatial_loss(run: RunDirectory, term: str = "generator/mse") -> float | None:
+    """Mean of a spatial loss over the last epoch of training, from ``log.jsonl``.
+
+    A line holds the mean over the steps since the line before it.
+
+    Returns:
+        The mean, divided by the term's weight where the model has one; None where the run has no such term.
+    """
+    lines = [line for line in run.log_lines() if term in line.get("losses", {})]
+    if not lines:
+        return None
+    config = run.config()
+    last = lines[-1]["step"]
+    epochs = config["trainer"]["epochs"] if config["trainer"]["steps"] is None else USUAL_EPOCHS
+    first = last - max(1, round(last / epochs))
+    total, steps = 0.0, 0
+    for before, line in zip([0, *(line["step"] for line in lines)], lines, strict=False):
+        if (inside := line["step"] - max(before, first)) > 0:
+            total += inside * line["losses"][term]
+            steps += inside
+    return float(total / steps / config["model"].get("mse_weight", 1.0))
+
+
+def _lasting(overrides: list[str]) -> list[str]:
+    """Overrides that mean the same on another machine."""
+    return [item for item in overrides if item.lstrip("+~").partition("=")[0] not in FREE_KEYS]

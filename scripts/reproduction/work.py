@@ -1,7 +1,8 @@
-"""Makes what a table lacks: trains or resumes a run and evaluates it, alone, several at a time or on a cluster.
+"""Trains and evaluates the runs that a table lacks: one after the other, several at a time or on a cluster.
 
-Nobody does the same work twice: a lock per run name, which the system drops when its process ends in whatever way,
-covers looking for a run, training it and evaluating it. Who finds it taken goes on with the next run and comes back.
+No two processes do the same work. A lock for each run name covers looking for the run, training it and evaluating it;
+the system drops the lock when its process ends, however it ends. A process that finds a run taken goes on with the next
+one and comes back later.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -20,12 +21,13 @@ from evaluate import evaluate
 from ffl.errors import UserError
 from ffl.files import failed_writes
 from ffl.training.program import compose
-from scripts.reproduction.records import lacking_metrics
-from scripts.reproduction.runs import Run, State, state_of, total_steps
+from ffl.training.run_directory import RunDirectory
+from scripts.reproduction.records import lacking_metrics, total_steps
+from scripts.tables import Run
 from train import train
 
 ROOT = Path(__file__).resolve().parents[2]
-# Pixels that an evaluation works on at a time: 100 images of 128x128. The results do not depend on it.
+# Pixels that an evaluation works on at a time: 100 images of 128x128.
 EVALUATED_PIXELS = 100 * 128 * 128
 
 
@@ -41,9 +43,20 @@ class Job:
     run: Run
     metrics: dict[str, list[str]] = field(default_factory=dict)
 
+    def lacking(self) -> tuple[RunDirectory | None, dict[str, list[str]]]:
+        """The directory of the run, None unless it is finished, and the metrics that it lacks, by task."""
+        directory = self.run.find()
+        status = None if directory is None else directory.status()
+        if directory is None or status is None or not status.finished:
+            return None, self.metrics
+        lacking = {
+            task: lacking_metrics(directory, task, names, self.run.config) for task, names in self.metrics.items()
+        }
+        return directory, {task: names for task, names in lacking.items() if names}
+
 
 @dataclass(frozen=True)
-class Outcome:
+class JobResult:
     """What became of a job.
 
     Attributes:
@@ -57,68 +70,43 @@ class Outcome:
     busy: bool = False
 
 
-def do(job: Job, wait: bool) -> Outcome:
+def do(job: Job, wait: bool) -> JobResult:
     """Train and evaluate what a job lacks.
 
     Args:
         job: what is wanted.
-        wait: for another process that has the run; False gives a busy outcome instead.
+        wait: for another process that has the run; False gives a busy result instead.
     """
-    run = job.run
+    run, config = job.run, job.run.config
     try:
-        if not unfinished(job):
-            return Outcome(run.name)
-        with _alone(Path(run.config["output_root"]) / ".locks" / run.name, wait) as mine:
-            if not mine:
-                return Outcome(run.name, busy=True)
-            directory = run.find()
-            if directory is not None and not directory.wait_for_training(wait):  # a train.py started by itself
-                return Outcome(run.name, busy=True)
-            _make(job)
+        directory, lacking = job.lacking()
+        if directory is not None and not lacking:  # before the lock: a finished run may be where nobody can write
+            return JobResult(run.name)
+        with _alone(Path(config["output_root"]) / ".locks" / run.name, wait) as mine:
+            begun = run.find() if mine else None
+            # Somebody may have started train.py by hand, which knows no lock but the run directory's.
+            if not mine or (begun is not None and not begun.wait_for_training(wait)):
+                return JobResult(run.name, busy=True)
+
+            # Train, from the last checkpoint where there is one. Another process may have finished it meanwhile.
+            directory, _ = job.lacking()
+            if directory is None:
+                total_steps(config)  # says what is missing of the data before anything else is tried
+                print(f"\n== {run.command}", flush=True)
+                train(config, list(run.overrides))
+
+            # Evaluate what no record says. The size of a batch changes the memory that it takes, not the results.
+            directory, lacking = job.lacking()
+            batch_size = max(1, min(100, EVALUATED_PIXELS // int(config["dataset"]["image_size"]) ** 2))
+            for task, names in lacking.items():
+                assert directory is not None
+                print(f"\n== evaluating {directory.path}, {task}: {', '.join(names)}", flush=True)
+                words = [f"run='{directory.path}'", f"task={task}", f"metrics=[{','.join(names)}]"]
+                words += [f"{key}='{config[key]}'" for key in ("data_root", "cache_dir")]
+                evaluate(compose("evaluate", [*words, f"batch_size={batch_size}"]))
     except UserError as error:
-        return Outcome(run.name, reason=str(error))
-    return Outcome(run.name)
-
-
-def _make(job: Job) -> None:
-    run = job.run
-    state = state_of(run)
-    if not state.finished and not _as_it_is(state):
-        total_steps(run.config)  # says what is missing of the data before anything else is tried
-        print(f"\n== {run.command}", flush=True)
-        train(run.config, list(run.overrides))
-    directory = run.find()
-    assert directory is not None
-    for task, metrics in job.metrics.items():
-        if wanted := lacking_metrics(directory, task, metrics, run.config):
-            print(f"\n== evaluating {directory.path}, {task}: {', '.join(wanted)}", flush=True)
-            evaluate(compose("evaluate", _evaluation(run, directory.path, task, wanted)))
-
-
-def _as_it_is(state: State) -> bool:
-    """Whether a run can only be taken as it is: its training images are not here to say whether it is finished."""
-    return state.total is None and state.step > 0
-
-
-def unfinished(job: Job) -> bool:
-    """Whether there is anything to train or to evaluate."""
-    state = state_of(job.run)
-    if state.run is None or not (state.finished or _as_it_is(state)):
-        return True
-    return any(lacking_metrics(state.run, task, names, job.run.config) for task, names in job.metrics.items())
-
-
-def _evaluation(run: Run, path: Path, task: str, metrics: list[str]) -> list[str]:
-    """The overrides of evaluate.py."""
-    size = int(run.config["dataset"]["image_size"])
-    return [
-        f"run='{path}'",
-        f"task={task}",
-        f"metrics=[{','.join(metrics)}]",
-        f"data_root='{run.config['data_root']}'",
-        f"cache_dir='{run.config['cache_dir']}'",
-        f"batch_size={max(1, min(100, EVALUATED_PIXELS // size**2))}",
-    ]
+        return JobResult(run.name, reason=str(error))
+    return JobResult(run.name)
 
 
 @contextlib.contextmanager
@@ -139,7 +127,8 @@ def _alone(path: Path, wait: bool) -> Iterator[bool]:
         yield True
 
 
-Executor = Callable[[list[Job], bool], Iterator[Outcome]]
+# A way to do jobs, waiting for other processes or not. It gives each result as soon as it is there.
+Executor = Callable[[list[Job], bool], Iterator[JobResult]]
 
 
 def do_all(jobs: list[Job], execute: Executor) -> dict[str, str]:
@@ -151,41 +140,43 @@ def do_all(jobs: list[Job], execute: Executor) -> dict[str, str]:
     Returns:
         By name, why a run could not be made.
     """
-    outcomes = []
-    taken = set()
-    for outcome in execute(jobs, False):
-        if outcome.busy:
-            print(f"{outcome.name}: another process is making it; coming back to it", flush=True)
-            taken.add(outcome.name)
-        else:
-            outcomes.append(outcome)
-    if taken:
-        outcomes += execute([job for job in jobs if job.run.name in taken], True)
-    return {outcome.name: outcome.reason for outcome in outcomes if outcome.reason is not None}
+    reasons: dict[str, str] = {}
+    for wait in (False, True):
+        taken = set()
+        for result in execute(jobs, wait) if jobs else ():
+            if result.busy:
+                print(f"{result.name}: another process is making it; coming back to it", flush=True)
+                taken.add(result.name)
+                continue
+            print(f"{result.name}: {f'not run: {result.reason}' if result.reason else 'done'}", flush=True)
+            if result.reason is not None:
+                reasons[result.name] = result.reason
+        jobs = [job for job in jobs if job.run.name in taken]
+    return reasons
 
 
-def in_turn(jobs: list[Job], wait: bool) -> Iterator[Outcome]:
+def in_turn(jobs: list[Job], wait: bool) -> Iterator[JobResult]:
     """One after the other, in this process."""
-    return _told(do(job, wait) for job in jobs)
+    return (do(job, wait) for job in jobs)
 
 
 def side_by_side(count: int) -> Executor:
     """``count`` at a time, each in a process of its own, spread over the GPUs; their output goes to files."""
 
-    def execute(jobs: list[Job], wait: bool) -> Iterator[Outcome]:
+    def execute(jobs: list[Job], wait: bool) -> Iterator[JobResult]:
         context = multiprocessing.get_context("spawn")  # not forked: a copy of a CUDA context does not work
         devices = context.Queue()
         for number in range(count):
             devices.put(number)
         share = (devices, max(1, torch.get_num_threads() // count))
         with ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=share) as pool:
-            yield from _told(pool.map(_do_quietly, jobs, [wait] * len(jobs)))
+            yield from pool.map(_do_quietly, jobs, [wait] * len(jobs))
 
     return execute
 
 
 def _start_worker(devices: "multiprocessing.Queue[int]", threads: int) -> None:
-    """Give a worker its share of the machine."""
+    """Give a worker process its share of the machine: a GPU of its own where there are several, and some threads."""
     torch.set_num_threads(threads)
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = shown.split(",") if shown else [str(index) for index in range(torch.cuda.device_count())]
@@ -193,7 +184,7 @@ def _start_worker(devices: "multiprocessing.Queue[int]", threads: int) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[devices.get() % len(gpus)]
 
 
-def _do_quietly(job: Job, wait: bool) -> Outcome:
+def _do_quietly(job: Job, wait: bool) -> JobResult:
     log = Path(job.run.config["output_root"]) / ".jobs" / f"{job.run.name}.log"
     with failed_writes(log.parent, "set output_root=DIR"):
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -203,7 +194,7 @@ def _do_quietly(job: Job, wait: bool) -> Outcome:
 
 
 def on_cluster(cluster: str, folder: Path, parameters: dict[str, Any]) -> Executor:
-    """All at once through submitit.
+    """All of them submitted at once, each as a job of its own, through submitit.
 
     Args:
         cluster: "slurm", or "local" to try the same without a cluster.
@@ -223,23 +214,28 @@ def on_cluster(cluster: str, folder: Path, parameters: dict[str, Any]) -> Execut
     except (RuntimeError, NameError, TypeError) as error:
         raise UserError(f"launcher={cluster}: {' '.join(str(error).split())[:200]}") from None
 
-    def execute(jobs: list[Job], wait: bool) -> Iterator[Outcome]:
+    def execute(jobs: list[Job], wait: bool) -> Iterator[JobResult]:
         with executor.batch():
-            submitted = [executor.submit(Task(job, wait)) for job in jobs]
+            submitted = [executor.submit(ClusterTask(job, wait)) for job in jobs]
         print(f"submitted {len(submitted)} jobs; their output goes to {folder}", flush=True)
-        return _told(_result(task, job) for task, job in zip(submitted, jobs, strict=True))
+        for task, job in zip(submitted, jobs, strict=True):
+            try:
+                yield task.result()
+            except submitit.core.utils.UncompletedJobError as error:  # also its subclass for jobs that failed
+                reason = f"job {task.job_id} ended without a result: {str(error).splitlines()[-1]}"
+                yield JobResult(job.run.name, reason=reason)
 
     return execute
 
 
 @dataclass(frozen=True)
-class Task:
+class ClusterTask:
     """A job as submitit takes it: sent again when its time is up, it goes on from its last checkpoint."""
 
     job: Job
     wait: bool
 
-    def __call__(self) -> Outcome:
+    def __call__(self) -> JobResult:
         return do(self.job, self.wait)
 
     def checkpoint(self) -> Any:
@@ -247,24 +243,3 @@ class Task:
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
-
-
-def _result(task: Any, job: Job) -> Outcome:
-    import submitit
-
-    try:
-        outcome: Outcome = task.result()
-    except submitit.core.utils.UncompletedJobError as error:  # also its subclass for jobs that failed
-        return Outcome(job.run.name, reason=f"job {task.job_id} ended without a result: {str(error).splitlines()[-1]}")
-    return outcome
-
-
-T = TypeVar("T", bound=Outcome)
-
-
-def _told(outcomes: Iterator[T]) -> Iterator[T]:
-    """The outcomes, each said as it comes."""
-    for outcome in outcomes:
-        if not outcome.busy:
-            print(f"{outcome.name}: {'done' if outcome.reason is None else f'not run: {outcome.reason}'}", flush=True)
-        yield outcome

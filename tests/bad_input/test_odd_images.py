@@ -11,7 +11,7 @@ from torch import Tensor
 from bad_input.place import Place, encoded, noise, png_file
 from bad_input.programs import run_here
 from datasets import build_dataset
-from ffl.training.evaluation import read_pairs
+from ffl.training.image_folders import image_size, read_pairs
 
 SIDE = 8
 RAMP = np.arange(SIDE * SIDE).reshape(SIDE, SIDE) * 4  # 0 ... 252
@@ -121,7 +121,8 @@ def trained_on(place: Place, name: str, **options: bool) -> np.ndarray:
 
 def measured(place: Place, name: str) -> np.ndarray:
     """(H, W, 3) of the image, as metrics get it."""
-    (batch,) = read_pairs([(place / "x" / name, place / "x" / name)], 1)
+    path = place / "x" / name
+    (batch,) = read_pairs([(path, path)], [image_size(path)], 1)
     return batch.real[0].permute(1, 2, 0).numpy()
 
 

@@ -80,7 +80,7 @@ def test_records_are_found_among_strange_lines(strange: bytes, place: Place) -> 
     whole = run.records.read_bytes()
     for content in (whole + strange, strange + (b"" if strange.endswith(b"\n") else b"\n") + whole):
         run.records.write_bytes(content)
-        assert set(known_records(run, "reconstruction", run.config())) == {"mse"}
+        assert set(known_records(run, "reconstruction", run.config())) == {"mse", "bands"}
 
 
 def test_the_loss_curve_of_a_run_whose_log_was_cut(place: Place) -> None:

@@ -22,7 +22,7 @@ from ffl.errors import UserError
 from ffl.metrics import METRICS
 from ffl.metrics.pixel import mse
 from ffl.spectrum import band_filter, band_power
-from ffl.training.evaluation import Images
+from ffl.training.evaluation import EvaluationBatch
 from ffl.training.model import Task
 from ffl.training.program import compose
 from ffl.training.run_directory import RunDirectory
@@ -373,12 +373,12 @@ def test_a_gap_must_shrink_everywhere_and_far_enough() -> None:
 # Frequency bands.
 
 
-def _random_pairs() -> Iterator[Images]:
+def _random_pairs() -> Iterator[EvaluationBatch]:
     generator = torch.Generator().manual_seed(3)
     for count in (5, 2):
         real = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
         fake = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
-        yield Images(real, fake)
+        yield EvaluationBatch(real, fake, [])
 
 
 def test_bands_add_up_to_the_mean_squared_error() -> None:
@@ -407,7 +407,7 @@ def test_a_wave_lies_in_its_band() -> None:
     x = torch.arange(64)
     wave = (128 + 100 * torch.cos(2 * torch.pi * 20 * x / 64)).round().to(torch.uint8).expand(1, 3, 64, 64)
     flat = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8)
-    bands = measure_bands([Images(real=wave, fake=flat)], paired=True)
+    bands = measure_bands([EvaluationBatch(wave, flat, [])], paired=True)
     assert bands.error is not None
     shares_ = dict(zip(bands.labels, [error / sum(bands.error) for error in bands.error], strict=True))
     assert shares_["16 to 32"] == pytest.approx(1, abs=1e-3)
@@ -418,7 +418,7 @@ def test_a_wave_lies_in_its_band() -> None:
 def test_bands_of_unpaired_images_are_means_of_their_own_counts() -> None:
     real = torch.full((3, 3, 16, 16), 10, dtype=torch.uint8)
     fake = torch.full((1, 3, 16, 16), 20, dtype=torch.uint8)
-    bands = measure_bands([Images(real, fake), Images(real, fake[:0])], paired=False)
+    bands = measure_bands([EvaluationBatch(real, fake, []), EvaluationBatch(real, fake[:0], [])], paired=False)
     assert bands.error is None
     assert bands.energy_ratio[0] == pytest.approx(4)
     with pytest.raises(ValueError, match="at least 8x8"):

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,13 @@ from PIL import Image
 from tiny_runs import TINY
 
 import evaluate
+import scripts.runs
 import train
+from datasets import ImageDataset, build_dataset
 from ffl.errors import UserError
-from ffl.images import from_uint8
+from ffl.images import from_uint8, to_uint8
 from ffl.training.program import compose, run_program
+from ffl.training.run_directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measure(*overrides: str) -> dict[str, float | None]:
     records = evaluate.evaluate(compose("evaluate", list(overrides)))
-    return {record.metric: record.value for record in records}
+    return {record.metric: record.value for record in records if record.metric != "bands"}
 
 
 def test_train_time_and_evaluation_numbers_agree(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +83,46 @@ def test_values_do_not_depend_on_the_batch_size(finished: Path, monkeypatch: pyt
     command = ["run=outputs/vae", f"task={task}", names, "protocol=rounded", f"out={finished / task}"]
     one, many = measure(*command, "batch_size=20"), measure(*command, "batch_size=7")
     assert many == pytest.approx(one, rel=1e-4)
+    bands = [json.loads(line)["details"] for line in _bands_of(finished / task)]
+    assert len(bands) == 2
+    assert (bands[0]["error"] is None) == (task == "synthesis")
+    for kind in ("real", "fake", *(["error"] if task != "synthesis" else [])):
+        assert bands[0][kind] == pytest.approx(bands[1][kind], rel=1e-4)
+
+
+def _bands_of(folder: Path) -> list[str]:
+    """Lines of all records of bands that evaluations have added to a folder."""
+    return [line for line in (folder / "metrics.jsonl").read_text().splitlines() if '"metric": "bands"' in line]
+
+
+def test_every_evaluation_records_the_power_by_band(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Against NumPy, on the images that were measured."""
+    monkeypatch.chdir(finished)
+    words = ["run=outputs/ae", "metrics=[mse]", "save_images=true", f"out={tmp_path}"]
+    error, record = evaluate.evaluate(compose("evaluate", words))
+    assert record.metric == "bands"
+    assert (record.value, record.missing, record.num_images) == (None, None, 20)
+    assert (record.provenance["model"], record.provenance["dataset"]) == ("ae", "photos")
+    assert record.protocol["reference_fingerprint"] == error.protocol["reference_fingerprint"]
+    options = RunDirectory(finished / "outputs/ae").config()["dataset"]
+    dataset = build_dataset(split="test", data_root=Path(), cache_dir=Path(), **options)
+    real = to_uint8(from_uint8(dataset.batch(np.arange(20), None)["image"]), "paper").numpy().astype(float)
+    fake = np.stack([np.asarray(Image.open(tmp_path / f"reconstruction_images/{name}.png")) for name in dataset.names])
+    radii = np.hypot(*np.meshgrid(*[np.fft.fftfreq(16, 1 / 16)] * 2))
+    assert record.details["edges"] == [0.5, 2, 4, 8]
+    inside = [(radii >= low) & (radii < high) for low, high in pairwise([0, 0.5, 2, 4, 8, np.inf])]
+    pairs = {"real": real, "fake": fake.transpose(0, 3, 1, 2).astype(float)}
+    for kind, images in {**pairs, "error": pairs["fake"] - real}.items():
+        power = (np.abs(np.fft.fft2(images, norm="ortho")) ** 2).mean((0, 1)) / 256
+        assert record.details[kind] == pytest.approx([power[ring].sum() for ring in inside], rel=1e-5)
+    assert sum(record.details["error"]) == pytest.approx(error.value, rel=1e-6)
+    ratio = record.details["fake"][4] / record.details["real"][4]
+    assert f"8 and more: {ratio:.3f}" in capsys.readouterr().out
+    stored = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(stored) == ["mse", "records"]
+    assert stored["records"][1]["details"] == record.details
 
 
 def test_synthesis_goes_beyond_the_test_split(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +173,10 @@ def test_two_folders_against_closed_forms(tmp_path: Path) -> None:
     assert values["psnr"] == pytest.approx(np.mean(psnr), rel=1e-9)
     lfd = [math.log(24 * 40 * offset**2 + 1) for offset in range(1, 7)]
     assert values["lfd"] == pytest.approx(np.mean(lfd), rel=1e-9)
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["psnr"] == values["psnr"]
+    stored = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert stored["psnr"] == values["psnr"]
+    bands = stored["records"][-1]["details"]
+    assert bands["error"] == pytest.approx([np.mean(np.arange(1, 7) ** 2), 0, 0, 0, 0, 0], abs=1e-4)
 
 
 def test_pairs_of_several_sizes_and_identical_images(tmp_path: Path) -> None:
@@ -140,6 +187,7 @@ def test_pairs_of_several_sizes_and_identical_images(tmp_path: Path) -> None:
     values = measure(f"real={tmp_path / 'real'}", f"fake={tmp_path / 'fake'}", "metrics=[psnr,ssim,lfd]")
     assert values == {"psnr": math.inf, "ssim": pytest.approx(1), "lfd": 0}
     assert json.loads((tmp_path / "fake" / "metrics.json").read_text())["psnr"] == "inf"
+    assert _bands_of(tmp_path / "fake") == []  # images of several sizes have no bands in common
 
 
 def _unpaired(folder: Path) -> list[str]:
@@ -175,7 +223,7 @@ def _empty(folder: Path) -> list[str]:
         (lambda folder: ["real=a"], "give run=DIR (a run directory), or real=DIR fake=DIR"),
         (lambda folder: ["run=nowhere"], "run=nowhere: no such directory"),
         (lambda folder: [f"run={folder}"], "not a run directory"),
-        (lambda folder: ["run=.", "metrics=[psnr,mos]"], "unknown metric mos; expected some of psnr"),
+        (lambda folder: ["run=.", "metrics=[psnr,mos]"], "unknown metric mos; expected some of miou, "),
         (lambda folder: ["run=.", "task=painting"], "task=painting: expected one of reconstruction, synthesis"),
         (lambda folder: ["real=a", "fake=b"], "a: no such folder of images"),
         (_empty, "no images in it"),
@@ -236,7 +284,7 @@ def test_label_maps_alone_are_enough_to_generate(painted: Path, monkeypatch: pyt
     class OnlyLabels:
         """The run's data set with its photographs taken away."""
 
-        def __init__(self, dataset: evaluate.ImageDataset) -> None:
+        def __init__(self, dataset: ImageDataset) -> None:
             self.dataset = dataset
 
         def __getattr__(self, name: str) -> object:
@@ -248,8 +296,7 @@ def test_label_maps_alone_are_enough_to_generate(painted: Path, monkeypatch: pyt
         def batch(self, indices: np.ndarray, seed: int | None) -> dict:
             return {key: value for key, value in self.dataset.batch(indices, seed).items() if key != "image"}
 
-    build = evaluate.build_dataset
-    monkeypatch.setattr(evaluate, "build_dataset", lambda **options: OnlyLabels(build(**options)))
+    monkeypatch.setattr(scripts.runs, "build_dataset", lambda **options: OnlyLabels(build_dataset(**options)))
     assert measure("run=outputs/spade", "save_images=true", "metrics=[]", f"out={painted / 'out'}") == {}
     assert len(list((painted / "out" / "semantic_images").glob("*.png"))) == 6
     with pytest.raises(UserError, match="psnr: compares with real images, and the data set gives none"):

@@ -25,7 +25,7 @@ from scripts.figure import FIGURES, main
 from scripts.figures import bandlimits, comparison, loss_curve, single_image, style, stylegan2, waves
 from scripts.figures.photograph import square_image
 from scripts.figures.sources import Settings, Source, TableRun, command
-from scripts.reproduction.table import read_table
+from scripts.tables import read_table
 from train import train
 
 TINY = ["dataset=photos", "dataset.image_size=16", "dataset.train_images=32", "dataset.val_images=4"]

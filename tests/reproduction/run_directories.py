@@ -9,21 +9,26 @@ import torch
 from ffl.files import file_sha256
 from ffl.training.checkpoint import save_checkpoint
 from ffl.training.record import Record, append_records
-from ffl.training.run_directory import RunDirectory
+from ffl.training.run_directory import RunDirectory, Status
 from scripts.reproduction.records import _test_images
-from scripts.reproduction.runs import Run
+from scripts.tables import Run
 
 
-def finished_run(run: Run, values: dict[str, dict[str, float | str]], steps: int) -> RunDirectory:
+def finished_run(
+    run: Run | None, values: dict[str, dict[str, float | str]], steps: int, total: int | None = None
+) -> RunDirectory:
     """A directory for ``run`` as if it had been trained for ``steps`` steps, at two images a second, and evaluated.
 
     ``values`` are by task and metric; a text is the reason why there is none.
     """
+    assert run is not None
     directory = RunDirectory.create(Path(run.config["output_root"]), run.name, run.config)
-    save_checkpoint(directory.last, {"step": steps, "model": {"weight": torch.tensor([float(run.seed)])}})
-    batch_size = run.config["trainer"]["batch_size"]
-    for step in (steps // 2, steps):
-        directory.append_log({"step": step, "images": step * batch_size, "losses": {}, "images_per_second": 2.0})
+    save_checkpoint(directory.last, {"step": steps, "model": {"weight": torch.tensor([float(run.config["seed"])])}})
+    images, total = steps * run.config["trainer"]["batch_size"], total or steps
+    directory.write_status(Status(steps, total, steps == total, images, images / 2, 1))
+    for step, loss in ((steps // 2, 0.25), (steps, 0.125)):
+        line = {"step": step, "images": step * images // steps, "losses": {"generator/mse": loss}}
+        directory.append_log({**line, "images_per_second": 2.0})
     for task, metrics in values.items():
         add_records(directory, run, task, metrics)
     return directory
@@ -38,24 +43,19 @@ def add_records(directory: RunDirectory, run: Run, task: str, values: dict[str, 
         "task": task,
         "quantisation": "paper",
         "evaluation_seed": 0,
-        "reference": f"{run.dataset} test",
+        "reference": f"{config['dataset']['name']} test",
         "reference_fingerprint": fingerprint,
         "num_images": count,
         "checkpoint_sha256": file_sha256(directory.last),
         **changes,
     }
     sha256, number = protocol.pop("checkpoint_sha256"), protocol.pop("num_images")
-    append_records(
-        directory.records,
-        [
-            Record(
-                metric=name,
-                value=value if isinstance(value, float) else None,
-                num_images=number,
-                protocol=protocol,
-                provenance={"checkpoint_sha256": sha256, "seed": run.seed},
-                missing=value if isinstance(value, str) else None,
-            )
-            for name, value in values.items()
-        ],
-    )
+    provenance = {"run": directory.path.name, "checkpoint_sha256": sha256, "seed": config["seed"]}
+    records = [
+        Record(name, value, number, protocol, provenance)
+        if isinstance(value, float)
+        else Record(name, None, number, protocol, provenance, missing=value)
+        for name, value in values.items()
+    ]
+    power = {"edges": [0.5, 2.0], "real": [2.0, 1.0, 1.0], "fake": [1.0, 1.0, 1.0], "error": None}
+    append_records(directory.records, [*records, Record("bands", None, number, protocol, provenance, details=power)])

@@ -7,7 +7,7 @@ import pytest
 
 from ffl.metrics import METRICS
 from scripts.reproduction.paper import paper_tables, read_paper
-from scripts.reproduction.table import read_table
+from scripts.tables import read_table
 
 ROWS = {
     "table1": 4, "table2": 4, "table3": 4, "table4": 4, "table5": 5, "table6": 2,

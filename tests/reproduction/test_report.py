@@ -1,18 +1,29 @@
 """Records of run directories become a table: which of them count, and what is made of them."""
 
-import json
 import math
 from pathlib import Path
 
 import pytest
-from run_directories import add_records, finished_run
+from reproduction.run_directories import add_records, finished_run
 
-from scripts.reproduction.markdown import duration, number, table_markdown
-from scripts.reproduction.records import known_records, lacking_metrics
-from scripts.reproduction.report import Settings, has_values, json_text, table_json, training_seconds
-from scripts.reproduction.runs import row_run, state_of
-from scripts.reproduction.table import parse_table, read_table
+from ffl.errors import UserError
+from ffl.training.record import Record
+from scripts.reproduction.markdown import duration, number_text, table_markdown
+from scripts.reproduction.records import final_spatial_loss, known_records, lacking_metrics, state_text, table_results
 from scripts.reproduction.work import Job, do
+from scripts.tables import (
+    PUBLISHED,
+    Table,
+    TableResults,
+    by_seed,
+    parse_table,
+    read_records_of,
+    read_results,
+    read_table,
+    results_path,
+    row_run,
+    table_names,
+)
 
 PHOTOS = ["dataset.image_size=16", "dataset.train_images=32", "dataset.val_images=8", "dataset.test_images=12"]
 TINY = [*PHOTOS, "trainer.batch_size=8", "trainer.steps=4"]
@@ -37,9 +48,8 @@ def test_only_records_of_this_checkpoint_and_protocol_count(outputs: list[str]) 
     for change in changes:
         add_records(directory, run, "reconstruction", {"psnr": 99.0}, **change)
     add_records(directory, run, "synthesis", {"psnr": 98.0})
-    assert {name: record.value for name, record in known_records(directory, "reconstruction", run.config).items()} == {
-        "psnr": 20.0
-    }
+    known = known_records(directory, "reconstruction", run.config)
+    assert {name: record.value for name, record in known.items()} == {"psnr": 20.0, "bands": None}
     assert lacking_metrics(directory, "reconstruction", ["psnr", "lfd"], run.config) == ["lfd"]
     add_records(directory, run, "reconstruction", {"psnr": 21.0, "lfd": math.inf})
     known = known_records(directory, "reconstruction", run.config)
@@ -56,6 +66,29 @@ def test_a_missing_value_is_measured_again_only_when_its_weights_have_come(
     assert lacking_metrics(directory, "reconstruction", ["lpips", "ssim"], run.config) == ["ssim"]
 
 
+def test_a_run_that_was_evaluated_without_bands_is_evaluated_again(outputs: list[str]) -> None:
+    run = row_run(read_table("photos"), "photos_with", "reconstruction", overrides=outputs)
+    directory = finished_run(run, {"reconstruction": {"psnr": 20.0, "spectrum_distance": 1.0}}, steps=4)
+    metrics = ["psnr", "spectrum_distance"]
+    assert lacking_metrics(directory, "reconstruction", metrics, run.config) == []
+    lines = directory.records.read_text().splitlines()
+    directory.records.write_text("\n".join(line for line in lines if '"bands"' not in line) + "\n")
+    assert lacking_metrics(directory, "reconstruction", metrics, run.config) == ["spectrum_distance"]
+
+
+def _results(table: Table, overrides: list[str], scale: str = "paper", **reasons: str) -> tuple[TableResults, str]:
+    """The results of a table for one seed, as they come back from their file, and its Markdown."""
+    path = Path(overrides[-1].partition("=")[2]).parent / "table.json"
+    path.write_text(table_results(table, scale, overrides, range(1112, 1113), reasons).to_json())
+    results = read_results(path)
+    return results, table_markdown(table, results)
+
+
+def _missing(results: TableResults, row: str, group: str) -> str | None:
+    """Why a cell has no run."""
+    return by_seed(results.records, row, group, "training")[1112].missing
+
+
 def test_values_spread_and_differences_over_seeds(outputs: list[str]) -> None:
     table = read_table("photos")
     psnr = {"photos_without": [20.0, 21.0, 22.5], "photos_with": [21.0, 21.5, 24.0]}
@@ -63,138 +96,167 @@ def test_values_spread_and_differences_over_seeds(outputs: list[str]) -> None:
         for index, value in enumerate(values):
             run = row_run(table, row, "reconstruction", overrides=outputs, seed=1112 + index)
             finished_run(run, {"reconstruction": {"psnr": value, "ssim": 0.5, "fid": "no weights here"}}, steps=4)
-    content = table_json(table, Settings(overrides=outputs))  # one seed is asked for, three are there
-    without, with_ = (row["groups"]["reconstruction"] for row in content["rows"])
-    assert without["values"]["psnr"] == {
-        "mean": pytest.approx(21.166666666666668),
-        "spread": pytest.approx(1.2583057392117916),
-        "n": 3,
-        "values": [20.0, 21.0, 22.5],
-    }
-    assert with_["values"]["fid"] == {"missing": "no weights here"}
-    assert [run["seed"] for run in without["runs"]] == [1112, 1113, 1114]
-    train = without["runs"][0]["train"]
+    results, text = _results(table, outputs)  # one seed is asked for, three are there
+    for row, values in psnr.items():
+        found = by_seed(results.records, row, "reconstruction", "psnr")
+        assert {seed: record.value for seed, record in found.items()} == dict(enumerate(values, start=1112))
+    training = by_seed(results.records, "photos_without", "reconstruction", "training")[1112]
+    about = training.details
     # 4 steps of 8 images at 2 a second; 32 images make an epoch.
-    assert (train["steps"], train["images"], train["wall_s"], train["epochs"]) == (4, 32, 16.0, 1.0)
-    assert train["train_images"] == 32
-    assert train["config"]["model"]["hidden_dim"] == 256
-    difference = next(item for item in content["differences"] if item["metric"] == "psnr")
-    assert difference["ours"] == {"mean": pytest.approx(1.0), "spread": pytest.approx(0.5), "n": 3}
-    assert difference["paper"] is None
-    text = table_markdown(content)
+    assert (about["steps"], about["images"], training.value, about["epochs"]) == (4, 32, 16.0, 1.0)
+    assert about["train_images"] == 32
+    assert about["spatial_loss"] == 0.125
+    assert about["config"]["model"]["hidden_dim"] == 256
+    assert about["command"].endswith(" ".join(["loss.ffl=false", *TINY]))
+    assert training.provenance["model"], training.provenance["dataset"] == ("ae", "photos")
+    bands = by_seed(results.records, "photos_with", "reconstruction", "bands")
+    assert list(bands) == [1112, 1113, 1114]
+    assert bands[1112].details["real"] == [2.0, 1.0, 1.0]
     assert "| photos | w/o | 21.167 ± 1.258 | **0.500 ± 0.000** | not run | missing | not run |" in text
     assert "| photos | w/ | **22.167 ± 1.607** |" in text
-    assert "| photos: w/ − w/o | +1.000 ± 0.500 | +0.000 ± 0.000 |" in text
-    assert "- FID is missing: no weights here" in text
-    assert text.count("no weights here") == 1
-    assert json.loads(json_text(content)) == content
-    assert max(map(len, json_text(content).splitlines())) > 500  # a record or a run's training
-    assert train["command"].endswith(" ".join(["loss.ffl=false", *TINY]))
+    assert "| photos: w/ − w/o | +1.000 ± 0.500 | +0.000 ± 0.000 |" in text  # seed by seed
+    assert text.count("- FID is missing: no weights here") == 1
+    assert len(results.to_json().splitlines()) == len(results.records) + 6  # a record a line
 
 
 def test_the_paper_beside_ours_quoted_rows_and_units(tmp_path: Path) -> None:
-    table = read_table("5")
-    overrides = [f"output_root={tmp_path}", f"data_root={tmp_path / 'data'}"]
+    table, overrides = read_table("5"), [f"data_root={tmp_path / 'data'}", f"output_root={tmp_path / 'outputs'}"]
     for row, score in (("spade_without", 0.25), ("spade_with", 0.5)):
         run = row_run(table, row, "cityscapes", "cpu", overrides)
         finished_run(run, {"semantic": {"miou": score, "accuracy_all": 0.75, "fid": 100.0}}, steps=10)
-    content = table_json(table, Settings("cpu", overrides))
-    rows = {row["id"]: row for row in content["rows"]}
-    assert rows["spade_with"]["groups"]["cityscapes"]["values"]["miou"]["mean"] == 50.0  # percent, as printed
-    assert rows["spade_with"]["groups"]["cityscapes"]["runs"][0]["records"][0]["value"] == 0.5  # as measured
-    assert rows["spade_with"]["groups"]["ade20k"]["not_run"] == "not there yet"
-    assert rows["crn"]["quoted"]
-    assert rows["sims"]["groups"]["ade20k"]["paper"] == {"miou": None, "accuracy": None, "fid": None}
-    difference = next(i for i in content["differences"] if (i["group"], i["metric"]) == ("cityscapes", "miou"))
-    assert difference["paper"] == 1.9
-    assert difference["ours"]["mean"] == 25.0
-    text = table_markdown(content)
-    assert "# Table 5. SPADE semantic image synthesis" in text
-    assert "| CRN | quoted | 52.4 | 77.1 | 104.7 |" in text
-    assert "| SIMS | quoted | 47.2 | 75.5 | **49.7** |" in text
-    assert "| SIMS | quoted | N/A | N/A | N/A |" in text
-    assert "| SPADE + FFL | ours | **50.0** | **75.0** | **100.0** |" in text
-    assert "|  | paper | **64.2** | **82.5** | **59.5** |" in text
-    assert "| SPADE + FFL − SPADE | ours | +25.0 | +0.0 | +0.0 |" in text
-    assert "|  | paper | +1.9 | +0.6 | -12.3 |" in text
-    assert "- Not run: SPADE (ADE20K); SPADE + FFL (ADE20K): not there yet" in text
-    assert "scale=cpu: fewer images" in text
+    results, text = _results(table, overrides, "cpu")
+    assert by_seed(results.records, "spade_with", "cityscapes", "miou")[1112].value == 0.5  # as measured
+    assert _missing(results, "spade_with", "ade20k") == "not there yet"
+    for line in (
+        "# Table 5. SPADE semantic image synthesis",
+        "| CRN | quoted | 52.4 | 77.1 | 104.7 |",
+        "| SIMS | quoted | 47.2 | 75.5 | **49.7** |",
+        "| SIMS | quoted | N/A | N/A | N/A |",
+        "| SPADE + FFL | ours | **50.0** | **75.0** | **100.0** |",  # percent, as printed
+        "|  | paper | **64.2** | **82.5** | **59.5** |",
+        "| SPADE + FFL − SPADE | ours | +25.0 | +0.0 | +0.0 |",
+        "|  | paper | +1.9 | +0.6 | -12.3 |",
+        "- Not run: SPADE (ADE20K); SPADE + FFL (ADE20K): not there yet",
+        "scale=cpu: fewer images",
+    ):
+        assert line in text
 
 
 def test_results_name_no_folder_of_this_machine(outputs: list[str], tmp_path: Path) -> None:
     table = read_table("photos")
     run = row_run(table, "photos_with", "reconstruction", overrides=outputs)
     finished_run(run, {"reconstruction": {"psnr": 20.0}}, steps=4)
-    content = table_json(table, Settings(overrides=outputs))
-    assert has_values(content)
-    assert str(tmp_path) not in json_text(content) + table_markdown(content)
+    results, text = _results(table, outputs)
+    assert by_seed(results.records, "photos_with", "reconstruction", "psnr")
+    assert str(tmp_path) not in results.to_json() + text
 
 
 def test_a_run_whose_data_has_gone_is_shown_as_it_is(tmp_path: Path) -> None:
-    table, overrides = read_table("1"), [f"output_root={tmp_path}", f"data_root={tmp_path / 'data'}"]
+    table, overrides = read_table("1"), [f"data_root={tmp_path / 'data'}", f"output_root={tmp_path / 'outputs'}"]
     run = row_run(table, "celeba_with", "reconstruction", overrides=overrides)
-    metrics = dict.fromkeys(table.groups["reconstruction"].columns, 20.0)
-    finished_run(run, {"reconstruction": metrics}, steps=7)
-    assert str(state_of(run)) == "at step 7, of how many its data would say"
+    metrics = dict.fromkeys(table.groups["reconstruction"].all_metrics, 20.0)
+    directory = finished_run(run, {"reconstruction": metrics}, steps=7)
+    assert state_text(directory) == "finished, 7 steps"
     assert do(Job(run, {"reconstruction": [*metrics]}), wait=True).reason is None
-    group = table_json(table, Settings(overrides=overrides))["rows"][3]["groups"]["reconstruction"]
-    assert group["values"]["psnr"]["mean"] == 20.0
-    assert group["runs"][0]["train"]["epochs"] is None
+    results, _ = _results(table, overrides)
+    assert by_seed(results.records, "celeba_with", "reconstruction", "psnr")[1112].value == 20.0
+    assert by_seed(results.records, "celeba_with", "reconstruction", "training")[1112].details["epochs"] is None
     assert "folder" in do(Job(run, {"synthesis": ["kid"]}), wait=True).reason
 
 
 def test_notes_name_stand_ins_overrides_and_what_was_cut(tmp_path: Path) -> None:
-    overrides = ["trainer.steps=9", f"output_root={tmp_path}", f"data_root={tmp_path / 'data'}"]
+    overrides = ["trainer.steps=9", f"data_root={tmp_path / 'data'}", f"output_root={tmp_path / 'outputs'}"]
     table = read_table("1")
     run = row_run(table, "celeba_with", "reconstruction", "cpu", overrides)
-    finished_run(run, {"reconstruction": {"psnr": 20.0}}, steps=5)
-    content = table_json(table, Settings("cpu", overrides, reasons={"ae-dtd-steps9-scalecpu": "no space left"}))
-    assert not has_values(content)
-    text = "\n".join(content["notes"])
-    assert "The data set celeba_64 stands in for celeba." in text
-    assert "All runs with trainer.steps=9." in text
-    assert "Not run: CelebA w/: cut at step 5 of 9" in text
-    assert "CelebA w/o: not there yet" in text
-    assert len(table_markdown(content).splitlines()) > 10
+    directory = finished_run(run, {"reconstruction": {"psnr": 20.0}}, steps=5, total=9)
+    results, text = _results(table, overrides, "cpu", **{"ae-dtd-scalecpu-steps9": "no space left"})
+    assert {record.metric for record in results.records} == {"training"}
+    for note in (
+        "The data set celeba_64 stands in for celeba.",
+        "All runs with trainer.steps=9.",
+        "Not run: CelebA w/: cut at step 5 of 9",
+        "CelebA w/o: not there yet",
+        "DTD w/o: no space left",
+    ):
+        assert note in text
+    directory.status_file.unlink()  # of a version that did not say how far a run is
+    assert _missing(_results(table, overrides, "cpu")[0], "celeba_with", "reconstruction") == "not finished"
 
 
-def test_a_run_of_another_configuration_is_said_to_be_one(outputs: list[str], tmp_path: Path) -> None:
+def test_a_run_of_another_configuration_is_said_to_be_one(outputs: list[str]) -> None:
     table = read_table("photos")
-    run = row_run(table, "photos_with", "reconstruction", overrides=outputs)
-    directory = finished_run(run, {}, steps=4)
+    directory = finished_run(row_run(table, "photos_with", "reconstruction", overrides=outputs), {}, steps=4)
     config = (directory.path / "config.yaml").read_text()
     (directory.path / "config.yaml").write_text(config.replace("alpha: 1.0", "alpha: 3.0"))
-    content = table_json(table, Settings(overrides=outputs))
-    assert "loss.alpha: 3.0 -> 1.0" in content["rows"][1]["groups"]["reconstruction"]["not_run"]
+    results, _ = _results(table, outputs)
+    assert "loss.alpha: 3.0 -> 1.0" in _missing(results, "photos_with", "reconstruction")
 
 
-def test_the_best_is_bold_within_rows_that_are_compared_and_ties_are_all_bold(outputs: list[str]) -> None:
-    rows = {
-        name: {"labels": [name], "runs": {"g": ["model=ae", "dataset=photos", f"loss.alpha={alpha}"]}}
-        for name, alpha in (("a", 1), ("b", 2), ("c", 3), ("alone", 4))
-    }
+def test_a_run_that_does_not_tell_where_it_comes_from_is_refused(outputs: list[str]) -> None:
+    table = read_table("photos")
+    run = row_run(table, "photos_with", "reconstruction", overrides=outputs)
+    directory = finished_run(run, {"reconstruction": {"psnr": 20.0}}, steps=4)
+    (directory.path / "run.json").write_text('{"seed": 1')
+    with pytest.raises(UserError, match=r"run\.json: does not tell where the run comes from"):
+        _results(table, outputs)
+
+
+def test_the_best_is_bold_within_rows_that_are_compared_and_ties_are_all_bold() -> None:
     content = {
         "title": "t",
         "labels": ["Loss"],
         "groups": {"g": {"title": "", "task": "reconstruction", "metrics": ["lfd"]}},
-        "rows": rows,
+        "rows": {name: {"labels": [name], "runs": {"g": ["dataset=photos"]}} for name in ("a", "b", "c", "alone")},
         "compare": [["a", "b"], ["a", "c"]],
     }
-    table = parse_table("own", content)
-    for name, value in (("a", 9.0), ("b", 8.0), ("c", 8.0), ("alone", 1.0)):
-        finished_run(row_run(table, name, "g", overrides=outputs), {"reconstruction": {"lfd": value}}, steps=4)
-    text = table_markdown(table_json(table, Settings(overrides=outputs)))
-    assert "| a | 9.000 |" in text
-    assert "| b | **8.000** |" in text
-    assert "| c | **8.000** |" in text
-    assert "| alone | 1.000 |" in text
+    lfd = {"a": 9.0, "b": 8.0, "c": 8.0, "alone": 1.0}
+    records = [
+        Record("lfd", value, 1, {}, {"row": row, "group": "g", "seed": 1, "dataset": "photos"})
+        for row, value in lfd.items()
+    ]
+    text = table_markdown(parse_table("own", content), TableResults("own", "paper", [], records))
+    for line in ("| a | 9.000 |", "| b | **8.000** |", "| c | **8.000** |", "| alone | 1.000 |"):
+        assert line in text
 
 
-def test_small_things() -> None:
-    assert number({"mean": -1.25, "spread": None}, 1, "+") == "-1.2"
-    assert number({"mean": 1.0, "spread": 0.5}, 2) == "1.00 ± 0.50"
+@pytest.mark.parametrize("name", table_names())
+def test_published_tables_are_made_from_their_records(name: str) -> None:
+    table = read_table(name)
+    path = results_path(PUBLISHED, "cpu", table)
+    results = read_results(path.with_suffix(".json"))
+    assert (results.table, results.scale) == (name, "paper" if name == "photos" else "cpu")
+    assert results.to_json() == path.with_suffix(".json").read_text()
+    assert table_markdown(table, results) == path.with_suffix(".md").read_text()
+
+
+def test_own_results_go_before_the_published_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    published = read_results(PUBLISHED / "cpu" / "table1.json").records
+    assert read_records_of(None, "cpu", "1") == published
+    assert read_records_of(tmp_path, "cpu", "1") == []
+    own = Path("outputs/results/cpu/table1.json")
+    own.parent.mkdir(parents=True)
+    own.write_text(TableResults("table1", "cpu", [], published[:1]).to_json())
+    assert read_records_of(None, "cpu", "table1") == published[:1]
+    own.write_text('{"table": "table1", "rows": []}')  # as older versions wrote it
+    with pytest.raises(UserError, match=r"table1\.json: not a readable JSON table; make it again"):
+        read_records_of(None, "cpu", "table1")
+
+
+def test_numbers_and_durations_as_text(outputs: list[str]) -> None:
+    assert number_text([-1.25], 1, "+") == "-1.2"
+    assert number_text([0.5, 1.0, 1.5], 2) == "1.00 ± 0.50"
     assert [duration(seconds) for seconds in (12.4, 600, 7200)] == ["12 s", "10 min", "2.0 h"]
-    assert training_seconds([]) == 0.0
-    # 100 images at 50 a second, then, after a resume, 100 at 25.
-    lines = [{"images": 100, "images_per_second": 50.0}, {"images": 200, "images_per_second": 25.0}]
-    assert training_seconds(lines) == 6.0
+
+
+def test_the_spatial_loss_is_the_mean_over_the_last_epoch(outputs: list[str]) -> None:
+    overrides = [*outputs, "model.mse_weight=2"]
+    run = row_run(read_table("photos"), "photos_with", "reconstruction", overrides=overrides)
+    directory = finished_run(run, {}, steps=40)  # of 20 epochs, as trainer.steps cuts it: the last two steps
+    assert final_spatial_loss(directory) == 0.125 / 2
+    directory.log.write_text('{"step": 19, "losses": {"generator/mse": 4.0}}\n')
+    directory.append_log({"step": 39, "losses": {"generator/mse": 3.0}})
+    directory.append_log({"step": 40, "losses": {"generator/mse": 1.0}})
+    assert final_spatial_loss(directory) == 0.5 * (3.0 + 1.0) / 2
+    directory.log.write_text('{"step": 1, "losses": {}}\n')
+    assert final_spatial_loss(directory) is None

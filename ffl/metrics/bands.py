@@ -1,0 +1,140 @@
+"""Power of real and generated images, and of their difference, by band of spatial frequency.
+
+The paper says in words and pictures that the focal frequency loss closes the gap at high frequencies, and prints no
+number that could tell: PSNR, and LFD with it, is governed by low frequencies, where natural images have their power.
+Every evaluation therefore records these bands beside its metrics. They are no metric themselves: they are several
+numbers, none of which is better for being higher or lower.
+"""
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from ffl.metrics.base import check_images
+
+SMALLEST = 8  # pixels on an edge: below, no octave fits between the slowest wave and the Nyquist frequency
+CHUNK = 1 << 19  # numbers of one image tensor that are transformed at a time: what the caches of a CPU hold
+
+
+def octave_edges(height: int, width: int) -> list[float]:
+    """Radii between bands: 0.5, which splits off the mean, then octaves up to the Nyquist frequency min(H, W) / 2.
+
+    Args:
+        height, width: of the images in pixels, at least 8.
+    Returns:
+        Increasing radii in cycles per image.
+
+    Example:
+        >>> octave_edges(64, 64)
+        [0.5, 2.0, 4.0, 8.0, 16.0, 32.0]
+    """
+    if min(height, width) < SMALLEST:
+        raise ValueError(f"octave_edges needs at least {SMALLEST}x{SMALLEST} images, got {height}x{width}")
+    nyquist = min(height, width) / 2
+    octaves = int(math.log2(nyquist) - 1e-9)  # those whose lower edge is above 1
+    return [0.5, *(nyquist / 2**k for k in range(octaves, -1, -1))]
+
+
+def band_labels(edges: list[float]) -> list[str]:
+    """A name for each band that ``edges`` divide, in cycles per image.
+
+    Example:
+        >>> band_labels([0.5, 2.0, 4.0])
+        ['mean', '1 to 2', '2 to 4', '4 and more']
+    """
+    inner = [f"{low:g} to {high:g}" for low, high in pairwise(edges[1:])]
+    return ["mean", f"1 to {edges[1]:g}", *inner, f"{edges[-1]:g} and more"]
+
+
+def power_ratio(bands: Mapping[str, Any]) -> list[float]:
+    """Power of generated over power of real images in each band; 1 is no gap, NaN where real images have no power.
+
+    Args:
+        bands: what ``BandPower.compute`` returned.
+    """
+    return [fake / real if real else math.nan for fake, real in zip(bands["fake"], bands["real"], strict=True)]
+
+
+class BandPower(Metric):
+    """Mean power by octave, in squared grey levels of 0 to 255; sums are float64 and add up over batches and ranks.
+
+    By Parseval's theorem the bands of an image add up to its mean square, and those of a difference to the mean squared
+    error.
+
+    Args:
+        height, width: of every image in pixels, at least 8.
+        paired: whether each generated image belongs to the real one beside it, so that their difference is an error.
+
+    Example:
+        >>> power = BandPower(8, 8, paired=True)
+        >>> grey = torch.full((1, 3, 8, 8), 10, dtype=torch.uint8)
+        >>> power.update(grey, grey + 2)
+        >>> power.compute()["error"]
+        [4.0, 0.0, 0.0, 0.0]
+    """
+
+    full_state_update = False
+    real: Tensor
+    fake: Tensor
+    error: Tensor
+    real_count: Tensor
+    fake_count: Tensor
+
+    def __init__(self, height: int, width: int, paired: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size = height, width
+        self.edges = octave_edges(height, width)
+        self.paired = paired
+        # Whole spectra are summed and cut into bands at the end: to do that for each image would take ten times longer
+        # than the transform. Images are real, so that half a spectrum says all.
+        for kind in ("real", "fake", "error"):
+            spectrum = torch.zeros(height, width // 2 + 1, dtype=torch.float64)
+            self.add_state(kind, spectrum, dist_reduce_fx="sum")
+        for kind in ("real_count", "fake_count"):
+            self.add_state(kind, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, real: Tensor, fake: Tensor) -> None:
+        """Add uint8 images, (N, 3, H, W) real and (M, 3, H, W) generated ones; unless paired, either may be empty."""
+        for images in (real, fake):
+            check_images("bands", images)
+        self.real_count += len(real)
+        self.fake_count += len(fake)
+        step = max(1, CHUNK // (3 * self.size[0] * self.size[1]))
+        for first in range(0, max(len(real), len(fake)), step):
+            spectra = {
+                kind: torch.fft.rfft2(images[first : first + step].float(), norm="ortho")
+                for kind, images in (("real", real), ("fake", fake))
+                if first < len(images)
+            }
+            if self.paired:  # the transform is linear: no third one for the error
+                spectra["error"] = spectra["fake"] - spectra["real"]
+            for kind, spectrum in spectra.items():
+                power = spectrum.real.square() + spectrum.imag.square()
+                getattr(self, kind).add_(power.sum((0, 1)).double())
+
+    def compute(self) -> dict[str, list[float] | None]:
+        """``edges`` in cycles per image, and the mean power in each band of the ``real`` images, of the generated ones
+        (``fake``) and of their difference (``error``, None unless they are pairs)."""
+        height, width = self.size
+        u = torch.fft.fftfreq(height, 1 / height, dtype=torch.float64)[:, None]
+        v = torch.fft.rfftfreq(width, 1 / width, dtype=torch.float64)
+        radii = torch.hypot(u, v)
+        band = torch.bucketize(radii, torch.tensor(self.edges, dtype=torch.float64), right=True).flatten()
+        # A frequency of the half spectrum stands for its mirror image as well, but where it is that itself.
+        copies = torch.where((v == 0) | (2 * v == width), 1.0, 2.0)
+
+        def means(spectrum: Tensor, count: Tensor) -> list[float]:
+            power = (spectrum.cpu() * copies).flatten() / (3 * height * width * count.cpu())
+            return torch.bincount(band, power, minlength=len(self.edges) + 1).tolist()
+
+        return {
+            "edges": self.edges,
+            "real": means(self.real, self.real_count),
+            "fake": means(self.fake, self.fake_count),
+            "error": means(self.error, self.fake_count) if self.paired else None,
+        }

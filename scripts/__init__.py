@@ -1,0 +1,1 @@
+"""The scripts of this project, and what several of them share."""

@@ -1,0 +1,98 @@
+"""Runs as scripts and evaluation take them: the model with its trained weights, and the data set that it is about."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from datasets import DATASETS, ImageDataset, Split, build_dataset
+from ffl.errors import UserError
+from ffl.training.checkpoint import load_newest
+from ffl.training.config import Seed, check_section
+from ffl.training.model import Model
+from ffl.training.program import Config
+from ffl.training.run_directory import RunDirectory
+from models import MODELS, restore_model
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run whose images can be generated.
+
+    Attributes:
+        directory: of the run.
+        config: it was started with.
+        dataset: one split of the run's data set.
+        model: with the weights of ``checkpoint``, on the CPU.
+        checkpoint: file that the weights are from.
+        step: that they are from; None for imported ones.
+    """
+
+    directory: RunDirectory
+    config: Config
+    dataset: ImageDataset
+    model: Model
+    checkpoint: Path
+    step: int | None
+
+
+def open_run(
+    path: Path,
+    split: Split = "test",
+    data_root: Path | None = None,
+    cache_dir: Path | None = None,
+    checkpoint: Literal["last", "best"] = "last",
+    dataset_options: Mapping[str, Any] | None = None,
+) -> OpenedRun:
+    """Open a run directory, its data set and its model.
+
+    Args:
+        path: of the run directory.
+        split: of the data set.
+        data_root: folder of the data sets; None for that of the run.
+        cache_dir: folder of the decoded images; None for that of the run.
+        checkpoint: whose weights; where the last one is damaged, the one before it serves.
+        dataset_options: options of the data set to change.
+    Raises:
+        UserError: if the run, its data set or its checkpoint is not there or not what our programs write.
+    """
+    directory = RunDirectory.open(path)
+    config = checked_config(directory)
+    dataset = build_dataset(
+        split=split,
+        data_root=data_root or Path(config["data_root"]),
+        cache_dir=cache_dir or Path(str(config["cache_dir"])),
+        **{**config["dataset"], **(dataset_options or {})},
+    )
+    choices = [directory.last, directory.previous] if checkpoint == "last" else [directory.best]
+    weights, state = load_newest(choices, whole=False)
+    model = restore_model(config, dataset.image_size, weights, state)
+    return OpenedRun(directory, config, dataset, model, weights, state["step"])
+
+
+def checked_config(run: RunDirectory) -> Config:
+    """The configuration of a run, whose model and data set are checked like those of a command line.
+
+    Raises:
+        UserError: if it is not what a program of ours wrote; nothing in it is ever executed.
+    """
+    config = run.config()
+    try:
+        check_section("", {key: config.get(key) for key in ("seed", "data_root")}, _top_level, provided=set())
+        for section, registry, provided in (
+            ("model", MODELS, {"image_size", "objective"}),
+            ("dataset", DATASETS, {"split", "data_root", "cache_dir"}),
+        ):
+            chosen = config.get(section)
+            name = str(chosen.get("name")) if isinstance(chosen, dict) else ""
+            if not isinstance(chosen, dict) or name not in registry:
+                raise UserError(f"{section}.name={name}: expected one of {', '.join(sorted(registry))}")
+            options = {key: value for key, value in chosen.items() if key != "name"}
+            check_section(section, options, registry[name], provided=provided)
+    except UserError as error:
+        raise UserError(f"{run.path / 'config.yaml'}: {error}") from None
+    return config
+
+
+def _top_level(seed: Seed, data_root: str) -> None:
+    """Keys besides the sections that are read from a run's configuration, with their types."""
