@@ -1,5 +1,10 @@
 """Measure a finished run or two folders of images: python evaluate.py run=DIR | real=DIR fake=DIR, see --help."""
 
+from ffl.training.words import answer_at_once
+
+if __name__ == "__main__":
+    answer_at_once("evaluate")  # before the imports below: they take seconds, which a typing error need not wait for
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -18,7 +18,7 @@ import yaml
 
 from ffl.errors import UserError
 from ffl.training.config import describe, matches, unknown_key
-from ffl.training.program import user_errors
+from ffl.training.exits import user_errors
 
 
 def run_script(main: Callable[..., object]) -> None:

@@ -8,7 +8,7 @@ import difflib
 import inspect
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -108,9 +108,15 @@ def check_section(section: str, values: Mapping[str, Any], target: Callable[...,
             raise UserError(f"{prefix}{name} is missing: expected {describe(allowed[name])}")
 
 
-def unknown_key(key: str, allowed: list[str]) -> UserError:
-    """The error for a key that does not exist, with the nearest ones that do."""
-    near = difflib.get_close_matches(key, allowed, n=1)
+def unknown_key(key: str, allowed: Iterable[str], elsewhere: Iterable[str] = ()) -> UserError:
+    """The error for a key that does not exist, with the nearest one that does.
+
+    Args:
+        key: as it was written.
+        allowed: keys that the message lists.
+        elsewhere: further keys, one of which may have been meant where none of ``allowed`` is near.
+    """
+    near = difflib.get_close_matches(key, list(allowed), n=1) or difflib.get_close_matches(key, list(elsewhere), n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return UserError(f"unknown key {key}: {hint}allowed: {', '.join(sorted(allowed))}")
 

@@ -1,37 +1,26 @@
 """Turns a Hydra config and a task into a command-line program with one-line errors."""
 
-import contextlib
-import errno
 import importlib.util
 import itertools
-import logging
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from ffl.errors import Preempted, SharedError, UserError
-from ffl.training import distributed
-from ffl.training.config import flatten, unknown_key
+from ffl.errors import UserError
+from ffl.training.exits import EXIT_PREEMPTED, EXIT_USER_ERROR, user_errors
+from ffl.training.words import ANSWERS, CONFIG_DIR, check_words, split_flags
 
-EXIT_USER_ERROR = 2
-EXIT_PREEMPTED = 75  # EX_TEMPFAIL: try again later
-EXIT_INTERRUPTED = 130
-CONFIG_DIR = Path(__file__).resolve().parents[2] / "configs"
-GROUPS = {
-    path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in CONFIG_DIR.iterdir() if path.is_dir()
-}
-FLAGS = {"-h", "--help", "--hydra-help", "-m", "--multirun", "-c", "--cfg", "--resolve", "-p", "--package"}
-FLAGS |= {"-i", "--info", "--version"}
+__all__ = ["CONFIG_DIR", "EXIT_PREEMPTED", "EXIT_USER_ERROR", "Config", "compose", "jobs", "run_program", "user_errors"]
+
 # Choices of hydra/launcher that run the jobs of a sweep elsewhere: the plugin, and our extra that installs it.
 LAUNCHERS = {
     "joblib": ("hydra_joblib_launcher", "parallel"),
@@ -46,122 +35,116 @@ def compose(program: str, overrides: list[str]) -> Config:
     """The resolved config of ``program`` under ``overrides``, as plain values.
 
     Raises:
-        UserError: for what Hydra or OmegaConf reject, in one line with the allowed keys or choices.
+        UserError: for words that cannot be read, keys and choices that do not exist, values that are missing or refer
+            to nothing. Whether values make sense is for the caller to check.
     """
+    check_words(program, overrides)
     of_hydra = any(override.lstrip("+~").startswith("hydra") for override in overrides)
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         try:
-            _check_groups(overrides)
             return _plain(hydra.compose(program, overrides, return_hydra_config=of_hydra))
         except (HydraException, OmegaConfBaseException, ValueError) as error:
-            allowed = _plain(hydra.compose(program, []), resolve=False)
-            raise _readable(error, allowed, overrides) from None
+            raise _in_one_line(error, overrides) from None
 
 
-def _plain(config: DictConfig, resolve: bool = True) -> Config:
+def _plain(config: DictConfig) -> Config:
     ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    plain = OmegaConf.to_container(ours, resolve=resolve, throw_on_missing=resolve)
+    plain = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
 
-def _check_groups(overrides: list[str]) -> None:
-    """Refuse what is no choice of a group: Hydra's own messages do not name it."""
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key.lstrip("~+") not in GROUPS:
-            if not key:
-                raise UserError(f"{override}: expected key=value")
-            continue
-        if key.startswith("~") or not re.fullmatch(r"[\w-]*[A-Za-z_][\w-]*", value) or value == "null":
-            group = key.lstrip("~+")
-            raise UserError(f"{override}: no such choice; {group} is one of {', '.join(GROUPS[group])}")
-
-
-def _readable(error: Exception, allowed: Config, overrides: list[str]) -> UserError:
-    """One line from Hydra's several, naming key, value and what is allowed."""
-    text = f"{error}\n{error.__cause__ or ''}"
-    if match := re.search(r"Could not override '(hydra\.[^']+)'", text):
-        return UserError(f"unknown key {match[1]}: see --hydra-help")
-    if match := re.search(r"Could not override '([^']+)'", text):
-        section = match[1].rpartition(".")[0]
-        siblings = [key for key in flatten(allowed) if key.rpartition(".")[0] == section]
-        return unknown_key(match[1], siblings or list(allowed))
-    if match := re.search(
-        r"In '[^']*': Could not find '([^']+)'\s*Available options in '([^']+)':(.*?)(?:Config search path|$)",
-        text,
-        re.DOTALL,
-    ):
-        group, choices = match[2], ", ".join(match[3].split())
-        return UserError(f"{group}={match[1].split('/')[-1]}: no such choice; {group} is one of {choices}")
-    if match := re.search(r"Could not find '([^']+)'", text):
-        return UserError(f"{match[1]}: no such config group or choice; see --help for the groups")
-    if match := re.search(r"Missing mandatory value:.*full_key: (\S+)", text, re.DOTALL):
-        return UserError(f"{match[1]} is missing: set {match[1]}=...")
-    if match := re.search(r"(.*)\n\s*full_key: (\S+)", text):
-        given = next((item for item in overrides if item.lstrip("+").startswith(f"{match[2]}=")), match[2])
-        return UserError(f"{given}: {match[1].strip()}; give a plain value")
+def _in_one_line(error: Exception, overrides: list[str]) -> UserError:
+    """What Hydra and OmegaConf refuse, with the word that is to be mended."""
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    key = getattr(cause, "full_key", None)
     if isinstance(error, OverrideParseException):
-        return UserError(f"cannot read the command line: {' '.join(text.split())[:200]}; expected key=value")
-    return UserError(" ".join(text.split())[:300])
+        said = f"cannot read the command line: {' '.join(error.message.split())[:200]}; expected key=value"
+    elif isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        said = f"{group}={choice}: no such choice; {group} is one of {', '.join(error.options or [])}"
+    elif isinstance(cause, MissingMandatoryValue):
+        said = f"{key} is missing: set {key}=..."
+    elif isinstance(cause, ConfigAttributeError | ConfigKeyError):
+        said = f"unknown key {key}: see --hydra-help"
+    elif key:
+        given = next((item for item in overrides if item.lstrip("+").startswith(f"{key}=")), key)
+        said = f"{given}: {str(cause).splitlines()[0].strip()}; give a plain value"
+    else:
+        said = " ".join(str(error).split())[:300]
+    return UserError(said)
 
 
-def jobs(arguments: list[str]) -> list[list[str]]:
-    """The override lists that a command line stands for: one, or with ``-m`` one per point of the sweep."""
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
+def jobs(words: list[str]) -> list[list[str]]:
+    """The override lists that a command line stands for: one, or with ``-m`` one per point of the sweep.
+
+    Raises:
+        UserError: for a word that cannot be read, or that has several values without ``-m``.
+    """
+    flags, overrides = split_flags(words)
+    is_sweep = bool({"-m", "--multirun"} & set(flags))
     try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
+        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):  # glob(*) asks which choices there are
+            parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+            parsed = parser.parse_overrides(overrides)
+        choices = [
+            [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
+            if item.is_sweep_override()
+            else [str(item.input_line)]
+            for item in parsed
+        ]
     except HydraException as error:
-        raise UserError(
-            f"cannot read the command line: {' '.join(str(error).split())[:200]}; expected key=value"
-        ) from None
-    if not any(flag in arguments for flag in ("-m", "--multirun")):
-        if swept := [item for item in parsed if item.is_sweep_override()]:
-            raise UserError(f"{swept[0].input_line}: several values need -m (a sweep), or brackets for one list: [a,b]")
-        return [overrides]
-    choices = [
-        [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
-        if item.is_sweep_override()
-        else [str(item.input_line)]
-        for item in parsed
-    ]
+        raise _in_one_line(error, overrides) from None
+    several = [str(item.input_line) for item in parsed if item.is_sweep_override()]
+    if several and not is_sweep:
+        raise UserError(f"{several[0]}: several values need -m (a sweep), or brackets for one list: [a,b]")
     return [list(point) for point in itertools.product(*choices)]
 
 
-def run_program(program: str, task: Callable[[Config, list[str]], None], check: Callable[[Config], None]) -> None:
+def run_program(program: str, task: Callable[[Config, list[str]], Any], check: Callable[[Config], None]) -> None:
     """The ``main`` of a program.
 
     Args:
         program: name of its entry config under configs/.
-        task: called with the config and the overrides of one job.
+        task: called with the config and the overrides of each job, which ``check`` has passed.
         check: raises UserError for an impossible config; called for every job before the first starts.
     """
-    # Hydra takes its flags before or after all overrides only; users put -m anywhere.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda item: "=" in item and not item.startswith("-"))
-    arguments = sys.argv[1:]
-    informs_only = any(re.match(r"-(h|-help|c|-cfg|-info|-hydra-help|-version)", argument) for argument in arguments)
-    with user_errors(speaks=distributed.env_rank() == 0):  # all processes have the same command line
-        for argument in arguments:
-            if argument.startswith("-") and argument.partition("=")[0] not in FLAGS:
-                raise UserError(f"unknown flag {argument}: settings are key=value; flags are -m, --cfg job and --help")
-        if not informs_only:
-            _prepare_launcher(arguments)
-            for overrides in jobs(arguments):
-                check(compose(program, overrides))
+    # All processes of a run have the same command line, and find the same mistakes in it.
+    with user_errors(alike=True):
+        flags, overrides = split_flags(sys.argv[1:])
+        answers = any(flag.partition("=")[0] in ANSWERS for flag in flags)
+        for_hydra = [word for word in overrides if word.lstrip("+~").startswith("hydra")]
+        _prepare_launcher(for_hydra)
+        checked: list[tuple[Config, list[str]]] = []
+        for words in [] if answers else jobs(sys.argv[1:]):
+            config = compose(program, words)
+            check(config)
+            checked.append((config, words))
+
+    with user_errors():
+        if answers or for_hydra:
+            _run_hydra(program, task, [*flags, *overrides])
+        else:
+            for config, words in checked:
+                task(config, words)
+
+
+def _run_hydra(program: str, task: Callable[[Config, list[str]], Any], words: list[str]) -> None:
+    """Leave a command line to Hydra: its flags, launchers and sweepers, which compose in the processes they start."""
 
     @hydra.main(config_path=str(CONFIG_DIR), config_name=program, version_base="1.3")
     def main(config: DictConfig) -> None:
         with user_errors():
             task(_plain(config), list(HydraConfig.get().overrides.task))
 
-    with user_errors():
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed on the way
-        try:
-            main()
-        except Exception as error:
-            if not type(error).__module__.startswith("submitit"):
-                raise
-            raise _of_job(error) from None
+    sys.argv[1:] = words  # Hydra takes its flags before or after all overrides only
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed on the way
+    try:
+        main()
+    except Exception as error:
+        if not type(error).__module__.startswith("submitit"):
+            raise
+        raise _of_job(error) from None
 
 
 def _of_job(error: Exception) -> UserError:
@@ -171,15 +154,15 @@ def _of_job(error: Exception) -> UserError:
     return UserError(said[-1] if said else f"a job of the sweep failed: {lines[0] if lines else error}")
 
 
-def _prepare_launcher(arguments: list[str]) -> None:
+def _prepare_launcher(overrides: list[str]) -> None:
     """See that the launcher of a sweep is installed, and that its processes will find models/ and datasets/."""
-    for argument in arguments:
-        key, _, launcher = argument.lstrip("+").partition("=")
+    for override in overrides:
+        key, _, launcher = override.lstrip("+").partition("=")
         if key != "hydra/launcher" or launcher not in LAUNCHERS:
             continue
         plugin, extra = LAUNCHERS[launcher]
         if not is_installed(plugin):
-            raise UserError(f"{argument}: the launcher is not installed; pip install '.[{extra}]'")
+            raise UserError(f"{override}: the launcher is not installed; pip install '.[{extra}]'")
         paths = [str(CONFIG_DIR.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)
 
@@ -210,38 +193,3 @@ def run_script(
         return
     with user_errors():
         main(arguments)
-
-
-@contextlib.contextmanager
-def user_errors(speaks: bool = True) -> Iterator[None]:
-    """Around a program: what a user can put right ends it with one line and status 2.
-
-    Status 75 is a run that a signal stopped and that has saved itself, 130 is Ctrl-C. What all processes of a run know
-    is printed by process 0, what only one of them knows by that one.
-
-    Args:
-        speaks: whether this process prints the line at all.
-    """
-    warnings = logging.StreamHandler()
-    warnings.setLevel(logging.WARNING if distributed.env_rank() == 0 else logging.ERROR)
-    logging.basicConfig(handlers=[warnings], format="warning: %(message)s")
-    try:
-        yield
-    except UserError as error:
-        text = " ".join(str(error).split())  # names that users give may hold line breaks
-        if speaks and (distributed.env_rank() == 0 or not isinstance(error, SharedError)):
-            print(f"error: {text}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
-    except OSError as error:
-        if error.filename is None or error.errno == errno.EPIPE:
-            raise
-        reason = f"{error.filename}: {error.strerror}; choose another place, or see to its permissions and room"
-        print(f"error: {' '.join(reason.split())}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
-    except Preempted as stop:
-        if distributed.env_rank() == 0:
-            print(stop, file=sys.stderr)
-        sys.exit(EXIT_PREEMPTED)
-    except KeyboardInterrupt:
-        print("\nstopped; train.py continues where the last checkpoint was with resume=auto", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)

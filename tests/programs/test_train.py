@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny_runs import state_hash
 
+import run_config
 import train
 from ffl.training.program import compose, run_program
 from models import MODELS
@@ -144,7 +145,7 @@ def test_mistakes_give_one_line_and_a_non_zero_exit(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
     with pytest.raises(SystemExit) as stopped:
-        run_program("train", train.task, train.check)
+        run_program("train", train.train, run_config.check)
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert message in error
@@ -173,6 +174,6 @@ def test_help_names_groups_keys_and_examples(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", sorted(MODELS))
 def test_debug_words_compose_for_every_model(model: str, debug: str) -> None:
     config = compose("train", [f"model={model}", f"debug={debug}"])
-    train.check(config)
+    run_config.check(config)
     assert config["dataset"]["name"] == "photos"
     assert config["trainer"]["steps"] <= 300

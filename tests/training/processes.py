@@ -142,7 +142,7 @@ def train_program(overrides: list[str]) -> None:
     from ffl.training.program import compose, user_errors
 
     with user_errors():
-        train.task(compose("train", overrides), overrides)
+        train.train(compose("train", overrides), overrides)
 
 
 def evaluate_program(overrides: list[str]) -> None:

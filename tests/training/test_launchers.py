@@ -11,6 +11,7 @@ import pytest
 import torch
 from processes import write_images
 
+import run_config
 import train
 from ffl.errors import UserError
 from ffl.training import program
@@ -88,7 +89,7 @@ def test_a_launcher_that_is_not_installed_is_named(
     monkeypatch.setitem(program.LAUNCHERS, "joblib", ("hydra_no_such_plugin", "parallel"))
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", "hydra/launcher=joblib", "seed=1,2"])
     with pytest.raises(SystemExit) as stopped:
-        run_program("train", train.task, train.check)
+        run_program("train", train.train, run_config.check)
     assert stopped.value.code == 2
     said = "error: hydra/launcher=joblib: the launcher is not installed; pip install '.[parallel]'"
     assert capsys.readouterr().err.strip() == said
