@@ -1,8 +1,8 @@
 """The command line of the scripts: a function's signature is the schema of its words.
 
-A script is one function. Its named parameters are the keys that the command line takes as ``key=value``; ``*words``
-takes words without ``=``; ``**overrides`` takes every other ``key=value`` as text, such as overrides of ``train.py``.
-Types and ranges are checked against the same signature; ``--help`` adds the ``Args:`` of the docstring.
+A script is one function. Its keyword-only parameters are the keys that the command line takes as ``key=value``;
+``*words`` takes words without ``=``; ``**overrides`` takes every other ``key=value`` as text, such as overrides of
+``train.py``. Types and ranges are checked against the same signature; ``--help`` adds the ``Args:`` of the docstring.
 """
 
 import inspect
@@ -11,8 +11,9 @@ import sys
 import textwrap
 import types
 from collections.abc import Callable
+from inspect import Parameter
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -53,39 +54,44 @@ def read_words(main: Callable[..., object], words: list[str]) -> tuple[list[str]
     """
     parameters = inspect.signature(main).parameters
     hints = get_type_hints(main, include_extras=True)
-    takes_words = any(item.kind is item.VAR_POSITIONAL for item in parameters.values())
-    takes_overrides = any(item.kind is item.VAR_KEYWORD for item in parameters.values())
-    keys = {name: hints.get(name, Any) for name, item in parameters.items() if item.kind is item.KEYWORD_ONLY}
+    kinds = {item.kind for item in parameters.values()}
+    keys = {name: hints.get(name, Any) for name, item in parameters.items() if item.kind is Parameter.KEYWORD_ONLY}
     positional: list[str] = []
     named: dict[str, Any] = {}
     remaining = list(words)
     while remaining:
         word = remaining.pop(0)
+
+        # Flags are another way to write keys.
         if word in ("-m", "--multirun") and "multirun" in keys:
             word = "multirun=true"
-        elif word.startswith("--") and (name := word[2:].partition("=")[0].replace("-", "_")) in keys:
-            if "=" in word:
-                word = word[2:]
-            elif keys[name] is bool:
-                word = f"{name}=true"
-            elif remaining:
-                word = f"{name}={remaining.pop(0)}"
         elif word.startswith("-"):
-            raise UserError(f"unknown flag {word}: settings are key=value; see --help")
+            flag, equals, text = word.partition("=")
+            key = flag.removeprefix("--").replace("-", "_")
+            if key not in keys or not flag.startswith("--"):
+                raise UserError(f"unknown flag {word}: settings are key=value; see --help")
+            if not equals and keys[key] is bool:
+                text = "true"
+            elif not equals and not remaining:
+                raise UserError(f"{flag}: expected one argument, {describe(keys[key])}")
+            elif not equals:
+                text = remaining.pop(0)
+            word = f"{key}={text}"
+
         key, equals, text = word.partition("=")
-        if not equals:
-            if not takes_words:
-                raise UserError(f"cannot read {word}; expected key=value, such as {next(iter(keys))}=...")
+        if not equals and Parameter.VAR_POSITIONAL in kinds:
             positional.append(word)
+        elif not equals or not key:
+            raise UserError(f"cannot read {word}; expected key=value, such as {next(iter(keys))}=...")
         elif key in keys:
             named[key] = read_value(key, text, keys[key])
-        elif takes_overrides:
+        elif Parameter.VAR_KEYWORD in kinds:
             named[key] = text
         else:
-            raise unknown_key(key, list(keys))
-    for name in keys:
-        if name not in named and parameters[name].default is inspect.Parameter.empty:
-            raise UserError(f"{name} is missing: expected {name}={describe(keys[name])}")
+            raise unknown_key(key, keys)
+    for name, hint in keys.items():
+        if name not in named and parameters[name].default is Parameter.empty:
+            raise UserError(f"{name} is missing: expected {name}={describe(hint)}")
     return positional, named
 
 
@@ -98,23 +104,32 @@ def read_value(key: str, text: str, hint: Any) -> Any:
         UserError: naming the key, the value and what is expected.
     """
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    elements = next((get_args(option)[0] for option in options if get_origin(option) is list), None)
+    mistake = UserError(f"{key}={text}: expected {describe(hint)}")
+    if not text:
+        raise mistake
     if type(None) in options and text in ("null", "None"):
         return None
-    if Path in options:
-        return Path(text)
-    if str in options:
+
+    # Text is not for YAML, which takes off for false and 007 for a number.
+    if Path in options or str in options:
+        return Path(text) if Path in options else text
+    if any(get_origin(option) is Literal and text in get_args(option) for option in options):
         return text
-    is_list = any(get_origin(option) is list for option in options)
+    if elements in (str, Path):
+        items = [item.strip().strip("'\"") for item in text.removeprefix("[").removesuffix("]").split(",")]
+        if not all(items):
+            raise mistake
+        return [elements(item) for item in items]
+
     try:
-        value = yaml.safe_load(f"[{text}]" if is_list and not text.startswith("[") else text)
+        value = yaml.safe_load(f"[{text}]" if elements and not text.startswith("[") else text)
     except yaml.YAMLError:
-        value = text
-    if is_list and isinstance(value, list) and any(get_args(option) == (str,) for option in options):
-        value = [str(item) for item in value]
+        raise mistake from None
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):  # YAML takes 1e-3 for text
         value = float(value)
     if not matches(value, hint):
-        raise UserError(f"{key}={text}: expected {describe(hint)}")
+        raise mistake
     return value
 
 
@@ -122,15 +137,26 @@ def help_text(main: Callable[..., object]) -> str:
     """What ``--help`` prints: the module's docstring, and each key with its type, its default and its meaning."""
     parameters = inspect.signature(main).parameters
     hints = get_type_hints(main, include_extras=True)
-    about = inspect.getdoc(inspect.getmodule(main)) or ""
     arguments = re.search(r"^Args:\n((?:[ ]+.*\n?)+)", inspect.getdoc(main) or "", re.MULTILINE)
     entries = re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", arguments[1] if arguments else "", re.MULTILINE)
     meanings = {name: " ".join(text.split()) for names, text in entries for name in names.split(", ")}
-    lines = [about.strip(), "", "keys (key=value):"]
+    lines = [(inspect.getdoc(inspect.getmodule(main)) or "").strip(), ""]
     for name, item in parameters.items():
-        if item.kind is item.VAR_POSITIONAL or item.kind is item.VAR_KEYWORD:
-            continue
-        default = "required" if item.default is item.empty else f"default {item.default}"
-        lines.append(f"  {name:<15} {describe(hints.get(name, Any))}; {default}")
-        lines += textwrap.wrap(meanings.get(name, ""), 100, initial_indent=" " * 18, subsequent_indent=" " * 18)
+        if item.kind is Parameter.VAR_POSITIONAL:
+            lines.append(f"  {name.upper()} ...")
+        elif item.kind is Parameter.VAR_KEYWORD:
+            lines.append("  KEY=VALUE ...")
+        else:
+            default = "required" if item.default is Parameter.empty else f"default {_written(item.default)}"
+            default = "optional" if item.default is None else default
+            hint = describe(hints.get(name, Any)).removesuffix(" or null")
+            lines.append(f"  {f'{name}=':<14} {hint}; {default}")
+        lines += textwrap.wrap(meanings.get(name, ""), 110, initial_indent=" " * 17, subsequent_indent=" " * 17)
     return "\n".join(lines)
+
+
+def _written(value: Any) -> str:
+    """A default as a command line writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
