@@ -13,8 +13,7 @@ import torch
 from tiny_runs import state_hash
 
 import run_config
-import train
-from ffl.training.program import compose, run_program
+from ffl.training.program import compose
 from models import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,49 +108,6 @@ def test_sweep_makes_one_run_per_value(tmp_path: Path) -> None:
     names = sorted(path.name for path in (tmp_path / "outputs").glob("ae-*"))
     assert ["alpha0.5" in name for name in names] == [True, False]
     assert ["alpha1" in name for name in names] == [False, True]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["loss.alfa=1"], "unknown key loss.alfa: did you mean loss.alpha? allowed: "),
-        (["loss.alpha=high"], "loss.alpha=high: expected a number"),
-        (["loss.transform=fft"], "loss.transform=fft: expected one of dft, dct"),
-        (["loss.ffl=maybe"], "loss.ffl=maybe: expected true or false"),
-        (["model=resnet"], "model=resnet: no such choice; model is one of ae, "),
-        (["dataset=imagenet"], "dataset=imagenet: no such choice; dataset is one of "),
-        (["model.dropout=0.5"], "unknown key model.dropout"),
-        (["model=vae", "dataset.image_size=60"], "image_size=60x60: the VAE takes square images, a power of two"),
-        (["seed=-1"], "seed=-1: expected an integer at least 0"),
-        (["trainer.batch_size=0"], "trainer.batch_size=0: expected an integer at least 1"),
-        (["trainer.batch_size=65", *TINY[:4]], "trainer.batch_size=65: the training split has only 64 images"),
-        (["loss.alpha=1,2"], "loss.alpha=1,2: several values need -m"),
-        (["loss.ffl"], "cannot read the command line"),
-        (["dataset=celeba_64", "data_root=nowhere"], "folder nowhere/celeba_64 is missing"),
-        (["resume=nowhere"], "nowhere: not a run directory"),
-        (["loss.perceptual=1"], "vgg16"),
-        (["model=pix2pix"], "dataset=photos: pix2pix trains on image and source, and it has no source; choose one of"),
-        (["model=spade", "dataset.label_levels=8"], "vgg19"),
-        (["model=spade", "dataset.label_levels=9"], "model.label_channels=8: photos has 9 label ids"),
-    ],
-)
-def test_mistakes_give_one_line_and_a_non_zero_exit(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        run_program("train", train.train, run_config.check)
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.startswith("error: ")
-    assert len(error.strip().splitlines()) == 1
-    assert not list(tmp_path.glob("outputs/*/config.yaml"))
 
 
 def test_non_finite_loss_stops_with_step_and_term(tmp_path: Path) -> None:
