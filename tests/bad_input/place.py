@@ -52,15 +52,20 @@ def saved(content: Any) -> bytes:
     return buffer.getvalue()
 
 
-def png_claiming(width: int, height: int) -> bytes:
-    """A PNG of some kilobytes whose header promises so many pixels."""
+def png_file(width: int, height: int, depth: int, pixels: bytes) -> bytes:
+    """An RGB PNG of ``depth`` bits per channel, with ``pixels`` as they stand in the file before compression."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(bytes(1 << 20))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + content
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A PNG of some kilobytes whose header promises so many pixels."""
+    return png_file(width, height, 8, bytes(1 << 20))
 
 
 PNG = encoded(noise(16, 16))

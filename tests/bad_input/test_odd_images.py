@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from torch import Tensor
 
-from bad_input.place import Place, encoded, noise
+from bad_input.place import Place, encoded, noise, png_file
 from bad_input.programs import run_here
 from datasets import build_dataset
 from ffl.training.evaluation import read_pairs
@@ -49,15 +48,8 @@ def halves(above: tuple[int, int, int], below: tuple[int, int, int]) -> np.ndarr
 
 def png_48_bit(levels: np.ndarray) -> bytes:
     """A PNG of 16 bits for each of three channels, which Pillow reads and does not write."""
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
-    header = struct.pack(">IIBBBBB", levels.shape[1], levels.shape[0], 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return png_file(levels.shape[1], levels.shape[0], 16, rows)
 
 
 @dataclass(frozen=True)
@@ -113,12 +105,6 @@ ODD = [
     # As in the authors' pipeline; the option below applies it.
     Odd("exif-rotation", "png", lambda: encoded(NOISE, exif=TURNED), np.asarray(NOISE)),
 ]  # fmt: skip
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.chdir(tmp_path)
-    return Place(tmp_path)
 
 
 def trained_on(place: Place, name: str, **options: bool) -> np.ndarray:

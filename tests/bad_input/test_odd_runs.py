@@ -15,49 +15,28 @@ from scripts.reproduction.records import known_records
 LONGER = (*TINY_DATA, "trainer.batch_size=2", "trainer.log_every=1", "trainer.checkpoint_every=1", "name=run")
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.chdir(tmp_path)
-    return Place(tmp_path)
-
-
 def log(content: bytes) -> Callable[[Path], Any]:
     return lambda run: (run / "log.jsonl").write_bytes(content)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda run: (run / "run.json").unlink(),
-        lambda run: (run / "run.json").write_text('{"seed": NaN'),
-        lambda run: (run / "log.jsonl").unlink(),
-        log(b""),
-        log(b'{"step": 1, "los'),
-        log(b'{"step": 1, "losses": {"generator/mse": 0.5}'),  # ends like a whole line
-        log(b'{"step": NaN}\n{"step": "1"}\n[{}]\n{}\nnull}\n'),
-        log(b"\xff\xfe}\n"),
-        lambda run: (run / "samples").rename(run / "pictures"),
-        lambda run: (run / "checkpoints/.last.pt.abc").write_bytes(b"half"),
-        lambda run: change_config(run, "trainer.accumulate", ...),  # as of a version without that key
-        lambda run: change_config(run, "trainer.device", "cpu"),  # as of a version that called it so
-        lambda run: change_config(run, "data_root", "/elsewhere"),
-    ],
-    ids=[
-        "no-run-json",
-        "damaged-run-json",
-        "no-log",
-        "empty-log",
-        "half-a-line",
-        "half-a-line-that-closes",
-        "strange-lines",
-        "binary-log",
-        "no-samples",
-        "left-over",
-        "older-config",
-        "renamed-key",
-        "moved-data",
-    ],
-)
+CHANGES: dict[str, Callable[[Path], Any]] = {
+    "no-run-json": lambda run: (run / "run.json").unlink(),
+    "damaged-run-json": lambda run: (run / "run.json").write_text('{"seed": NaN'),
+    "no-log": lambda run: (run / "log.jsonl").unlink(),
+    "empty-log": log(b""),
+    "half-a-line": log(b'{"step": 1, "los'),
+    "half-a-line-that-closes": log(b'{"step": 1, "losses": {"generator/mse": 0.5}'),
+    "strange-lines": log(b'{"step": NaN}\n{"step": "1"}\n[{}]\n{}\nnull}\n'),
+    "binary-log": log(b"\xff\xfe}\n"),
+    "no-samples": lambda run: (run / "samples").rename(run / "pictures"),
+    "left-over": lambda run: (run / "checkpoints/.last.pt.abc").write_bytes(b"half"),
+    "older-config": lambda run: change_config(run, "trainer.accumulate", ...),  # of a version without that key
+    "renamed-key": lambda run: change_config(run, "trainer.device", "cpu"),  # of a version that called it so
+    "moved-data": lambda run: change_config(run, "data_root", "/elsewhere"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_training_goes_on(change: Callable[[Path], Any], place: Place) -> None:
     """A finished run whose checkpoint says that two of three steps are left."""
     run = place.run()

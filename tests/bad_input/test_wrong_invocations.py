@@ -36,16 +36,14 @@ REAL = (
 )
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """An empty working directory without network or weights."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without network or weights."""
     monkeypatch.setenv("FFL_WEIGHTS", "weights")
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, NO_NETWORK)
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    return Place(tmp_path)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
