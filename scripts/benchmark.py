@@ -1,7 +1,6 @@
 """Measure speed and memory, beside the authors' code and other packages.
 
-    python scripts/benchmark.py [SUBSET ...] [rounds=N] [threads=1,2] [accelerator=auto|cpu|cuda] [models=ae,vae]
-                                [data_root=DIR] [json=FILE]
+    python scripts/benchmark.py [SUBSET ...] [key=value ...]
 
 loss        forward and backward, beside the authors' package and one pair of transforms; peak memory
 overhead    what it adds to a training step of a model at the paper's size (Appendix B.2)
@@ -11,69 +10,114 @@ floor       training steps of StyleGAN2 and SPADE, beside their convolutions alo
 growth      cost against image size, batch and data set size; with json=FILE also growth.png and growth.md beside it
 
 No subset: all of them. Peers are measured in the same process in turn; pip install '.[bench]' installs them. Measured
-are the CPU and, where there is one, the GPU. threads= gives torch's thread counts on the CPU (1 and all): loss and
-metrics are measured with each in turn, the other subsets with the last. small=true: tiny sizes, to see that everything
-runs. Printed are medians over the rounds and whether each target holds.
+are the CPU and, where there is one, the GPU. Printed are medians over the rounds and whether each target holds.
 """
 
 import importlib
-import json
 import os
 import sys
+from dataclasses import replace
+from json import dumps
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # The profiler that measures memory would log each start and stop. Read once, when torch is imported.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
+import torch
+
 from ffl.errors import UserError
 from ffl.files import write_text
-from ffl.training.program import run_script
+from ffl.ranges import Count, Range
+from ffl.training.command import run_script
+from ffl.training.config import Accelerator
 from ffl.training.provenance import code_version, environment
-from scripts.benchmarks.settings import Request, Settings, parse
+from ffl.training.trainer import choose_device
+from scripts.benchmarks.settings import Settings, num_cores
 from scripts.benchmarks.targets import shown
-from scripts.benchmarks.timing import threads
+from scripts.benchmarks.timing import threads as limit_threads
+
+Subset = Literal["loss", "overhead", "throughput", "metrics", "floor", "growth"]
+ModelName = Literal["ae", "vae", "pix2pix", "stylegan2", "spade"]
+BY_THREADS = ("loss", "metrics")  # short, and compared with code that has one thread
 
 
-def main(arguments: list[str]) -> None:
-    """The program; ``arguments`` are its words."""
-    request = parse(arguments)
+def benchmark(
+    *subsets: Subset,
+    rounds: Count | None = None,
+    threads: list[Annotated[int, Range(1, 1024)]] | None = None,
+    accelerator: Accelerator = "auto",
+    models: list[ModelName] | None = None,
+    data_root: Path = Path("data"),
+    small: bool = False,
+    json: Path | None = None,
+) -> None:
+    """Measure, print and perhaps write the results.
+
+    Args:
+        subsets: what to measure; without any everything, but for what lacks its data or packages.
+        rounds: repetitions, each of which measures all that is compared; else each subset has its number.
+        threads: torch's thread counts on the CPU, such as 1,2; else 1 and all cores. Loss and metrics are measured
+            with each in turn, the other subsets with the last.
+        accelerator: auto is the CPU and, where there is one, the GPU.
+        models: to measure, of those that a subset has.
+        data_root: folder that holds one folder per data set.
+        small: tiny sizes, to see that everything runs.
+        json: file to write the results to.
+    Raises:
+        UserError: naming what is wrong, or what a subset lacks that was asked for.
+    """
+    # Where to measure, with how many threads, and where the results go.
+    if json is not None and (json.is_dir() or json.suffix != ".json"):
+        raise UserError(f"json={json}: expected the name of a .json file to write")
+    chosen = choose_device(accelerator)
+    devices = [torch.device("cpu"), chosen] if accelerator == "auto" and chosen.type == "cuda" else [chosen]
+    counts = threads or sorted({1, num_cores()})
     machine = environment()
     name = f"{machine['cpu']}, {machine['cores']} cores, GPU {machine['gpu'] or 'none'}, torch {machine['torch']}"
     print(name)
+
+    # Each subset on each device with each number of threads; a GPU does not care for their number.
+    settings = Settings(devices[0], counts[-1], rounds, tuple(models or ()), data_root, small)
     results: dict[str, list[dict[str, Any]]] = {}
-    for subset in request.subsets:
+    for subset in dict.fromkeys(subsets or get_args(Subset)):
+        rows: list[dict[str, Any]] = []
         try:
-            results[subset] = _measure(subset, request)
+            for device in devices:
+                for count in counts if subset in BY_THREADS and device.type == "cpu" else counts[-1:]:
+                    print(f"\n{subset}, {device}, {count} thread{'s' if count > 1 else ''}")
+                    with limit_threads(count):
+                        measured = _measure(subset, replace(settings, device=device, threads=count))
+                    rows += [{**row, "device": str(device), "threads": count} for row in measured]
         except UserError as error:
-            if not request.all_subsets:
+            if subsets:
                 raise
             print(f"{subset}: skipped: {error}")
-    if not request.settings.small:  # tiny sizes tell nothing about the targets
+        else:
+            results[subset] = rows
+    if not small:  # tiny sizes tell nothing about the targets
         _print_missed(results)
-    if request.json is not None:
-        _write(request, results, machine, arguments)
+
+    if json is not None:
+        content = {
+            **results,
+            "command": " ".join(["python scripts/benchmark.py", *sys.argv[1:]]),
+            "device": ", ".join(map(str, devices)),
+            **code_version(),
+            "environment": machine,
+        }
+        write_text(json, dumps(content, indent=2) + "\n")
         if "growth" in results:
             from scripts.benchmarks.growth_report import write_growth
 
-            on_cpu = [row for row in results["growth"] if row["device"] == str(request.devices[0])]
-            write_growth(on_cpu, f"{name}, {on_cpu[0]['threads']} threads, {on_cpu[0]['device']}", request.json.parent)
-        print(f"written to {request.json}")
+            on_cpu = [row for row in results["growth"] if row["device"] == str(devices[0])]
+            write_growth(on_cpu, f"{name}, {on_cpu[0]['threads']} threads, {on_cpu[0]['device']}", json.parent)
+        print(f"written to {json}")
 
 
-def _measure(subset: str, request: Request) -> list[dict[str, Any]]:
-    rows = []
-    for settings in request.points(subset):
-        print(f"\n{subset}, {settings.device}, {settings.threads} thread{'s' if settings.threads > 1 else ''}")
-        with threads(settings.threads):
-            measured = _rows(subset, settings)
-        rows += [{**row, "device": str(settings.device), "threads": settings.threads} for row in measured]
-    return rows
-
-
-def _rows(subset: str, settings: Settings) -> list[dict[str, Any]]:
+def _measure(subset: str, settings: Settings) -> list[dict[str, Any]]:
     try:
         return importlib.import_module(f"scripts.benchmarks.{subset}").measure(settings)
     except ModuleNotFoundError as error:
@@ -93,19 +137,5 @@ def _print_missed(results: dict[str, list[dict[str, Any]]]) -> None:
         print(f"missed: {subset} {what}{average}, {row['device']}, {row['threads']} threads: {shown(target)}")
 
 
-def _write(
-    request: Request, results: dict[str, list[dict[str, Any]]], machine: dict[str, Any], arguments: list[str]
-) -> None:
-    assert request.json is not None
-    content = {
-        **results,
-        "command": " ".join(["python scripts/benchmark.py", *arguments]),
-        "device": ", ".join(map(str, request.devices)),
-        **code_version(),
-        "environment": machine,
-    }
-    write_text(request.json, json.dumps(content, indent=2) + "\n")
-
-
 if __name__ == "__main__":
-    run_script(main, __doc__)
+    run_script(benchmark)

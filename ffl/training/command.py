@@ -54,7 +54,7 @@ def read_words(main: Callable[..., object], words: list[str]) -> tuple[list[str]
     """
     parameters = inspect.signature(main).parameters
     hints = get_type_hints(main, include_extras=True)
-    kinds = {item.kind for item in parameters.values()}
+    kinds = {item.kind: hints.get(name, str) for name, item in parameters.items()}
     keys = {name: hints.get(name, Any) for name, item in parameters.items() if item.kind is Parameter.KEYWORD_ONLY}
     positional: list[str] = []
     named: dict[str, Any] = {}
@@ -80,6 +80,8 @@ def read_words(main: Callable[..., object], words: list[str]) -> tuple[list[str]
 
         key, equals, text = word.partition("=")
         if not equals and Parameter.VAR_POSITIONAL in kinds:
+            if not matches(word, kinds[Parameter.VAR_POSITIONAL]):
+                raise UserError(f"{word}: expected {describe(kinds[Parameter.VAR_POSITIONAL])}")
             positional.append(word)
         elif not equals or not key:
             raise UserError(f"cannot read {word}; expected key=value, such as {next(iter(keys))}=...")
@@ -143,7 +145,10 @@ def help_text(main: Callable[..., object]) -> str:
     lines = [(inspect.getdoc(inspect.getmodule(main)) or "").strip(), ""]
     for name, item in parameters.items():
         if item.kind is Parameter.VAR_POSITIONAL:
-            lines.append(f"  {name.upper()} ...")
+            hint = hints.get(name, str)
+            lines.append(
+                f"  {f'{name.upper()} ...':<14} {describe(hint)}" if hint is not str else f"  {name.upper()} ..."
+            )
         elif item.kind is Parameter.VAR_KEYWORD:
             lines.append("  KEY=VALUE ...")
         else:

@@ -44,6 +44,17 @@ def only_keys(*, name: str, plan: bool = False) -> None:
     """Takes neither words nor overrides."""
 
 
+def some_words(*subsets: Literal["loss", "metrics"]) -> None:
+    """Takes certain words alone."""
+
+
+def test_words_may_be_choices() -> None:
+    assert read_words(some_words, ["metrics", "loss"]) == (["metrics", "loss"], {})
+    with pytest.raises(UserError, match=r"^speed: expected one of loss, metrics$"):
+        read_words(some_words, ["speed"])
+    assert "  SUBSETS ...    one of loss, metrics" in help_text(some_words)
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
