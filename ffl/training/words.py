@@ -74,6 +74,7 @@ def check_words(program: str, overrides: Sequence[str]) -> None:
     Raises:
         UserError: naming the word and what is allowed.
     """
+    # Groups first: which keys there are depends on what is chosen.
     groups = read_defaults(CONFIG_DIR / f"{program}.yaml")
     choices: dict[str, list[str]] = {}
     settings: list[str] = []
@@ -93,6 +94,7 @@ def check_words(program: str, overrides: Sequence[str]) -> None:
             said = f"{key}={wrong[0]}" if equals else override
             raise UserError(f"{said}: no such choice; {key} is one of {', '.join(allowed)}")
 
+    # Then keys: those of the chosen files, whole sections, and elements of lists.
     defaults = compose_defaults(program, choices)
     known = flatten(defaults)
     for override in settings:
@@ -189,7 +191,10 @@ def help_text(program: str, overrides: Sequence[str] = ()) -> str:
     entry = CONFIG_DIR / f"{program}.yaml"
     about = yaml.safe_load(entry.read_text())["hydra"]["help"]
     groups = {group: choice for group, choice in read_defaults(entry).items() if "/" not in group}
-    groups |= {group: word.partition("=")[2] for word in overrides if (group := word.partition("=")[0]) in groups}
+    for word in overrides:
+        group, _, choice = word.partition("=")
+        if group in groups and (CONFIG_DIR / group / f"{choice}.yaml").is_file():  # not several, as in a sweep
+            groups[group] = choice
     lines = [about["header"]]
     if groups:
         lines += ["", "== Groups: choose with group=choice =="]
