@@ -113,11 +113,15 @@ def read_value(key: str, text: str, hint: Any) -> Any:
     if type(None) in options and text in ("null", "None"):
         return None
 
-    # Text is not for YAML, which takes off for false and 007 for a number.
+    # Text is not for YAML, which takes yes for true, off for false and 007 for a number.
     if Path in options or str in options:
         return Path(text) if Path in options else text
     if any(get_origin(option) is Literal and text in get_args(option) for option in options):
         return text
+    if bool in options:
+        if text.lower() not in ("true", "false"):
+            raise mistake
+        return text.lower() == "true"
     if elements in (str, Path):
         items = [item.strip().strip("'\"") for item in text.removeprefix("[").removesuffix("]").split(",")]
         if not all(items):

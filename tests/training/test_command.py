@@ -109,6 +109,7 @@ def test_words_without_equals_keep_their_order() -> None:
         ("run=x scale=tiny", "scale=tiny: expected one of cpu, paper, off"),
         ("run=x seeds=1,x", "seeds=1,x: expected a list, each an integer"),
         ("run=x rows=a,,b", "rows=a,,b: expected a list, each text or null"),
+        ("run=x plan=yes", "plan=yes: expected true or false"),
         ("run=x plan=maybe", "plan=maybe: expected true or false"),
         ("run=", "run=: expected a path"),
         ("run=x label=", "label=: expected text or null"),
