@@ -116,7 +116,11 @@ def unknown_key(key: str, allowed: Iterable[str], elsewhere: Iterable[str] = ())
         allowed: keys that the message lists.
         elsewhere: further keys, one of which may have been meant where none of ``allowed`` is near.
     """
-    near = difflib.get_close_matches(key, list(allowed), n=1) or difflib.get_close_matches(key, list(elsewhere), n=1)
+    # Names within the section are compared: the section itself would make any two keys of it look alike.
+    section = key[: key.rfind(".") + 1]
+    names = {name.removeprefix(section): name for name in allowed}
+    near = [names[name] for name in difflib.get_close_matches(key.removeprefix(section), names, n=1)]
+    near = near or difflib.get_close_matches(key, list(elsewhere), n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return UserError(f"unknown key {key}: {hint}allowed: {', '.join(sorted(allowed))}")
 

@@ -108,7 +108,7 @@ def check_words(program: str, overrides: Sequence[str]) -> None:
         if override.startswith("+") and (section.startswith(("dataset", "recipe")) or known.get(section, "") is None):
             continue
         siblings = [name for name in known if name.rpartition(".")[0] == section] if section else []
-        raise unknown_key(key, siblings or defaults, elsewhere=known)
+        raise unknown_key(key, siblings or defaults, elsewhere=[] if siblings else known)
 
 
 def read_defaults(path: Path) -> dict[str, str]:
