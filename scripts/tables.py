@@ -335,21 +335,29 @@ def read_results(path: Path) -> TableResults:
         raise UserError(f"{path}: not a readable JSON table; make it again with scripts/reproduce.py") from None
 
 
-def read_records_of(results: Path | None, scale: str, table: str) -> list[Record]:
-    """The records of a table; none where there is no file.
+def results_file(results: Path | None, scale: str, table: str) -> Path | None:
+    """The file of a table's results; None where there is none.
 
     Args:
         results: folder of all results; None: the user's own, and for a table that is not there the published one.
         scale: a choice of configs/scale.
         table: name or number.
-    Raises:
-        UserError: if the file cannot be read.
     """
     for folder in [OWN, PUBLISHED] if results is None else [results]:
         stem = results_path(folder, scale, read_table(table))
         if (path := stem.with_name(f"{stem.name}.json")).is_file():
-            return read_results(path).records
-    return []
+            return path
+    return None
+
+
+def read_records_of(results: Path | None, scale: str, table: str) -> list[Record]:
+    """The records of a table; none where there is no file. Arguments as of ``results_file``.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    path = results_file(results, scale, table)
+    return [] if path is None else read_results(path).records
 
 
 def by_seed(records: list[Record], row: str, group: str, metric: str) -> dict[int, Record]:

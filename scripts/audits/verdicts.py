@@ -1,93 +1,90 @@
-"""Verdicts on claims: numbers are compared one by one, and a quantifier decides over the comparisons."""
+"""From numbers to a verdict: each comparison of a claim is one item, and a count over the items decides."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Literal
 
 Verdict = Literal["holds", "fails", "not tested"]
-Quantifier = Literal["all", "most", "some", "none worse"]
-Seed = int | None  # None for a printed number
-
-
-class Absent(Exception):
-    """A number that is not there; the message is one line that says why, or the command that makes it."""
+Count = Literal["all", "most", "some", "none worse"]
 
 
 @dataclass(frozen=True)
-class Gap:
-    """A comparison that cannot be made.
+class Numbers:
+    """One quantity of one row of a table; arithmetic on absent numbers keeps the reason of their absence.
 
     Attributes:
-        label: what would have been compared.
-        reason: one line.
-        group: what it belongs to in a report, such as a data set.
+        by_seed: the value of each run; under None a printed value, or a mean over runs whose single values are lost.
+        runs: how many runs are behind it; None for a printed value.
+        lost_spread: the spread over runs whose single values are lost.
+        missing: why there is no number, in one line, or the command that makes it; None where there is one.
     """
 
-    label: str
-    reason: str
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A difference between two numbers, seed by seed.
-
-    Attributes:
-        label: what is compared, such as "PSNR".
-        by_seed: the difference for each seed that both numbers have; one entry under None for printed numbers.
-        sign: +1 where a positive difference is what the claim says, -1 where a negative one is.
-        group: what it belongs to in a report, such as a data set.
-    """
-
-    label: str
-    by_seed: Mapping[Seed, float]
-    sign: int = 1
-    group: str = ""
+    by_seed: Mapping[int | None, float] = field(default_factory=dict)
+    runs: int | None = None
+    lost_spread: float | None = None
+    missing: str | None = None
 
     @property
     def mean(self) -> float:
-        """Mean over seeds."""
-        return statistics.fmean(self.by_seed.values())
-
-    @property
-    def gain(self) -> float:
-        """Mean over seeds, positive where it goes the claim's way."""
-        return self.sign * self.mean
+        """Mean over seeds; NaN where there is no number."""
+        return statistics.fmean(self.by_seed.values()) if self.by_seed else math.nan
 
     @property
     def spread(self) -> float | None:
-        """Sample standard deviation over seeds of the difference; None with fewer than two."""
-        return statistics.stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None
+        """Sample standard deviation over seeds; None with fewer than two."""
+        return statistics.stdev(self.by_seed.values()) if len(self.by_seed) > 1 else self.lost_spread
 
-    def __str__(self) -> str:
-        spread = "" if self.spread is None else f" ± {self.spread:.3f}"
-        return f"{self.label} {self.mean:+.3f}{spread}"
+    def __sub__(self, other: "Numbers") -> "Numbers":
+        """The difference for each seed that both have, so that what a seed does to both cancels."""
+        mine, others = matched(self, other)
+        differences = {seed: value - others.by_seed[seed] for seed, value in mine.by_seed.items()}
+        return Numbers(differences, mine.runs, missing=mine.missing)
+
+    def __rmul__(self, factor: float) -> "Numbers":
+        return Numbers({seed: factor * value for seed, value in self.by_seed.items()}, self.runs, missing=self.missing)
+
+
+def matched(a: Numbers, b: Numbers) -> tuple[Numbers, Numbers]:
+    """Both for the seeds that both have, or their means where single values are lost; why not, if there are none."""
+    if missing := a.missing or b.missing:
+        return Numbers(missing=missing), Numbers(missing=missing)
+    if None in a.by_seed or None in b.by_seed:
+        runs = fewest([a.runs, b.runs])
+        return Numbers({None: a.mean}, runs), Numbers({None: b.mean}, runs)
+    seeds = [seed for seed in a.by_seed if seed in b.by_seed]
+    missing = None if seeds else "no seed was run on both sides"
+    first, second = ({seed: numbers.by_seed[seed] for seed in seeds} for numbers in (a, b))
+    return Numbers(first, len(seeds), missing=missing), Numbers(second, len(seeds), missing=missing)
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A number that a threshold judges.
+class Item:
+    """One comparison that a claim is about.
 
     Attributes:
-        label: what it is of.
-        value: the number.
-        shown: the number as text, with its unit.
-        seeds: how many runs it is the mean of; None for printed numbers.
-        group: what it belongs to in a report, such as a data set.
+        label: what is compared, such as "PSNR".
+        value: by which the item is judged.
+        shown: the number as text.
+        runs: fewest runs behind a number; None for printed ones.
+        within_spread: whether a difference is no larger than its spread over seeds; None where there is no spread.
+        group: what the item belongs to in a report, such as a data set.
+        missing: why the comparison cannot be made; None where it can.
     """
 
     label: str
     value: float
     shown: str
-    seeds: int | None = None
+    runs: int | None = None
+    within_spread: bool | None = None
     group: str = ""
+    missing: str | None = None
 
-    def __str__(self) -> str:
-        return f"{self.label} {self.shown}"
-
-
-Item = TypeVar("Item", Difference | Gap, Measure | Gap)
+    @property
+    def name(self) -> str:
+        """Group and label."""
+        return f"{self.group} {self.label}".strip()
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ class Finding:
         tested: comparisons made.
         total: comparisons that the claim is about.
         missing: why the others could not be made.
-        seeds: fewest seeds behind a comparison; None for printed numbers or none at all.
+        seeds: fewest runs behind a comparison; None for printed numbers or none at all.
         spreads: differences that have a spread over seeds.
         within_spread: those of them that are no larger than it.
     """
@@ -117,75 +114,53 @@ class Finding:
     within_spread: tuple[str, ...] = ()
 
 
-def difference(
-    label: str, a: Mapping[Seed, float], b: Mapping[Seed, float], higher_is_better: bool
-) -> Difference | Gap:
-    """``a`` minus ``b`` for the seeds that both have, read as "a is better than b"."""
-    common = [seed for seed in a if seed in b]
-    if not common:
-        return Gap(label, "no seed was run on both sides")
-    return Difference(label, {seed: a[seed] - b[seed] for seed in common}, 1 if higher_is_better else -1)
-
-
-def judge(items: Sequence[Difference | Gap], quantifier: Quantifier, what: str = "better") -> Finding:
-    """Whether differences go the claim's way.
+def judge(
+    items: Sequence[Item], words: str, accept: Callable[[float], bool] | None = None, count: Count = "all"
+) -> Finding:
+    """Whether the items go the claim's way.
 
     Args:
         items: the comparisons.
-        quantifier: "all", "most" (more than half) and "some" (at least one) of those that could be made; "none worse":
-            most go the claim's way and none goes the other, where a tie is neither.
-        what: the claim's way, for the summary.
+        words: the claim's way, for the summary.
+        accept: whether a value goes the claim's way; None: where it is positive, and 0 is a tie.
+        count: "all", "most" (more than half) or "some" (at least one) of those that could be made; "none worse": most
+            go the claim's way and none goes the other.
     """
-    found = [item for item in items if isinstance(item, Difference)]
-    gaps = [item for item in items if isinstance(item, Gap)]
+    found = [item for item in items if item.missing is None]
+    # Each reason is said once, with what it is about where there are several.
+    about: dict[str, dict[str, None]] = {}
+    for item in items:
+        if item.missing is not None:
+            about.setdefault(item.missing, {})[item.name] = None
+    missing = tuple(reason if len(about) == 1 else f"{', '.join(names)}: {reason}" for reason, names in about.items())
     if not found:
-        return untested(gaps, len(items))
-    good = [item for item in found if item.gain > 0]
-    bad = [item for item in found if item.gain < 0]
-    ties = [item for item in found if item.gain == 0]
+        return Finding("not tested", "; ".join(missing), total=len(items), missing=missing)
+
+    ties = [item for item in found if accept is None and item.value == 0]
+    good = [item for item in found if (item.value > 0 if accept is None else accept(item.value))]
+    bad = [item for item in found if item not in good and item not in ties]
     holds = {
         "all": len(good) == len(found),
         "most": 2 * len(good) > len(found),
         "some": bool(good),
         "none worse": not bad and 2 * len(good) > len(found),
-    }[quantifier]
-    summary = f"{what} in {len(good)} of {len(found)}"
-    summary += f", equal in {_names(ties)}" if ties else ""
-    summary += f", not in {_names(bad)}" if bad else ""
+    }[count]
+    summary = f"{words} in {len(good)} of {len(found)}"
+    summary += f", equal in {', '.join(item.name for item in ties)}" if ties else ""
+    summary += f", not in {', '.join(item.name for item in bad)}" if bad else ""
+    lines: dict[str, list[str]] = {}
+    for item in found:
+        lines.setdefault(item.group, []).append(f"{item.label} {item.shown}")
     return Finding(
         "holds" if holds else "fails",
         summary,
-        _by_group(found),
+        tuple(f"{group}: {', '.join(texts)}" if group else ", ".join(texts) for group, texts in lines.items()),
         len(found),
         len(items),
-        _reasons(gaps),
-        fewest(None if None in item.by_seed else len(item.by_seed) for item in found),
-        sum(item.spread is not None for item in found),
-        tuple(_name(item) for item in found if item.spread is not None and abs(item.mean) <= item.spread),
-    )
-
-
-def judge_measures(items: Sequence[Measure | Gap], accept: Callable[[float], bool], what: str) -> Finding:
-    """Whether all numbers satisfy a threshold.
-
-    Args:
-        items: the numbers.
-        accept: the threshold.
-        what: what an accepted number is, for the summary.
-    """
-    found = [item for item in items if isinstance(item, Measure)]
-    gaps = [item for item in items if isinstance(item, Gap)]
-    if not found:
-        return untested(gaps, len(items))
-    outside = [item for item in found if not accept(item.value)]
-    return Finding(
-        "fails" if outside else "holds",
-        f"{what} in {len(found) - len(outside)} of {len(found)}" + (f", not in {_names(outside)}" if outside else ""),
-        _by_group(found),
-        len(found),
-        len(items),
-        _reasons(gaps),
-        fewest(item.seeds for item in found),
+        missing,
+        fewest(item.runs for item in found),
+        sum(item.within_spread is not None for item in found),
+        tuple(item.name for item in found if item.within_spread),
     )
 
 
@@ -197,10 +172,9 @@ def every_part(parts: Mapping[str, Finding]) -> Finding:
     if not tested:
         return Finding("not tested", "; ".join(missing), total=total, missing=missing)
     failing = [f"{name}: {part.summary}" for name, part in tested.items() if part.verdict == "fails"]
-    summary = f"{len(tested) - len(failing)} of {len(tested)} parts hold"
     return Finding(
         "fails" if failing else "holds",
-        "; ".join([summary, *failing]),
+        "; ".join([f"{len(tested) - len(failing)} of {len(tested)} parts hold", *failing]),
         tuple(f"{name}: {part.summary}: {'; '.join(part.numbers)}" for name, part in tested.items()),
         sum(part.tested for part in tested.values()),
         total,
@@ -211,53 +185,7 @@ def every_part(parts: Mapping[str, Finding]) -> Finding:
     )
 
 
-def untested(gaps: Sequence[Gap], total: int = 0) -> Finding:
-    """The finding where no number is there."""
-    reasons = _reasons(gaps)
-    return Finding("not tested", "; ".join(reasons), total=total, missing=reasons)
-
-
-def unless_absent(label: str, find: Callable[[], Finding]) -> Finding:
-    """What ``find`` finds, or that its one number is not there."""
-    try:
-        return find()
-    except Absent as reason:
-        return untested([Gap(label, str(reason))], 1)
-
-
-def fewest(seeds: Iterable[int | None]) -> int | None:
-    """The fewest seeds behind several numbers; None where one of them is printed."""
-    counts = list(seeds)
+def fewest(runs: Iterable[int | None]) -> int | None:
+    """The fewest runs behind several numbers; None where one of them is printed."""
+    counts = list(runs)
     return None if None in counts else min((count for count in counts if count is not None), default=None)
-
-
-def grouped(items: Sequence[Item], group: str) -> list[Item]:
-    """The same comparisons, as part of a group."""
-    return [replace(item, group=group) for item in items]
-
-
-def _name(item: Difference | Gap | Measure) -> str:
-    return f"{item.group} {item.label}" if item.group else item.label
-
-
-def _names(items: Sequence[Difference | Measure]) -> str:
-    return ", ".join(_name(item) for item in items)
-
-
-def _by_group(items: Sequence[Difference | Measure]) -> tuple[str, ...]:
-    """Numbers as text, one line for each group."""
-    lines: dict[str, list[str]] = {}
-    for item in items:
-        lines.setdefault(item.group, []).append(str(item))
-    return tuple(f"{group}: {', '.join(texts)}" if group else ", ".join(texts) for group, texts in lines.items())
-
-
-def _reasons(gaps: Sequence[Gap]) -> tuple[str, ...]:
-    """Each reason once, with what it is about where it does not hold for all."""
-    by_reason: dict[str, list[str]] = {}
-    for gap in gaps:
-        by_reason.setdefault(gap.reason, []).append(_name(gap))
-    return tuple(
-        reason if len(by_reason) == 1 else f"{', '.join(dict.fromkeys(names))}: {reason}"
-        for reason, names in by_reason.items()
-    )

@@ -10,9 +10,9 @@ from ffl.errors import UserError
 from ffl.training.config import difference
 from ffl.training.run_directory import RunDirectory
 from run_config import defaults
-from scripts.audits.bands import final_spatial_loss
 from scripts.figures.sources import Drawing, Settings, about, find_all, pair
 from scripts.figures.style import COLOURS, SMALL, Sheet
+from scripts.reproduction.records import final_spatial_loss
 
 TERM = "generator/mse"
 RUNS = pair("table1", "celeba", "reconstruction")

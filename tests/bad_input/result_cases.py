@@ -81,11 +81,11 @@ FIGURES = [
 
 AUDITS = [
     audit("word", "cpu", "cannot read cpu", "key=value", "as an argument"),
-    audit("unknown-key", "scael=cpu", "unknown key scael", "allowed: scale", "a typing error"),
+    audit("unknown-key", "scael=cpu", "unknown key scael", "did you mean scale", "a typing error"),
     audit("no-such-scale", "scale=tiny", "scale=tiny", "one of cpu, paper", "not a scale"),
     *[
         audit(f"{id}-table", "scale=cpu", r"results/cpu/table1\.json", "reproduce|make it again|delete", why,
-              lambda place, content=content: place.write({"results/cpu/table1.json": content}))
+              lambda place, content=content: place.write({"outputs/results/cpu/table1.json": content}))
         for id, content, why in (
             ("binary", b"\xff\xfe", "damaged"),
             ("empty", b"", "a full disk"),

@@ -2,56 +2,37 @@
 
 import json
 import math
-import os
 import re
 import runpy
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import yaml
-from tiny_runs import TINY
 
-import evaluate
-import train
 from ffl.errors import UserError
 from ffl.metrics import METRICS
-from ffl.metrics.pixel import mse
-from ffl.spectrum import band_filter, band_power
-from ffl.training.evaluation import EvaluationBatch
-from ffl.training.model import Task
-from ffl.training.program import compose
-from ffl.training.run_directory import RunDirectory
+from ffl.training.command import read_words
+from ffl.training.record import Record
 from scripts.audit import audit
-from scripts.audits.ablation_setting import setting_fits
-from scripts.audits.bands import Bands, final_spatial_loss, measure_bands, octave_edges, run_bands
-from scripts.audits.claims import Claim, table_claims
-from scripts.audits.comparisons import PAIRS, compare, larger_effect, shares
-from scripts.audits.measured_claims import lfd_identity, measured_claims, shrinks
-from scripts.audits.sources import OurSource, PairRow, PaperSource, Place
-from scripts.audits.verdicts import (
-    Absent,
-    Difference,
-    Gap,
-    Measure,
-    Seed,
-    difference,
-    every_part,
-    judge,
-    judge_measures,
-)
+from scripts.audits.claims import Claim, read_claims, read_pairs
+from scripts.audits.evidence import OurSource, PaperSource, Place, Source
+from scripts.audits.operators import difference, judge_claim, shares
+from scripts.audits.report import ablation_setting, markdown
+from scripts.audits.verdicts import Item, Numbers, every_part, judge
 from scripts.reproduction.paper import paper_tables
+from scripts.tables import PUBLISHED, TableResults
 
 ROOT = Path(__file__).resolve().parents[2]
-CLAIMS = {claim.id: claim for claim in (*table_claims(), *measured_claims())}
+GOLDEN = ROOT.parent / "shared" / "golden" / "verdicts.json"
+CLAIMS = {claim.id: claim for claim in read_claims()}
 
 
 # A source whose every number follows from how good each row is: 0 is a baseline, 1 is what FFL makes of it.
 
+ABLATIONS = {"no_freq": -1.0, "no_phase": -2.0, "no_ampli": -3.0, "no_focal": 0.1}
 GOODNESS: dict[str, dict[str, float]] = {
     "table1": {"dtd_without": 0, "dtd_with": 0.5, "celeba_without": 0, "celeba_with": 1},
     "table2": {"celeba_without": 0, "celeba_with": 1, "celeba_hq_without": 0, "celeba_hq_with": 1},
@@ -60,19 +41,12 @@ GOODNESS: dict[str, dict[str, float]] = {
     "table5": {"crn": -0.5, "sims": -1, "pix2pixhd": -0.2, "spade_without": 0, "spade_with": 1},
     "table6": {"celeba_hq_without": 0, "celeba_hq_with": 1},
     "table7": {"baseline": 0, "perceptual": 0.4, "spectral_regularization": 0.1, "ffl_dct": 0.9, "ffl": 1},
-    "table8": {
-        "baseline": 0,
-        "full": 1,
-        **{
-            row + suffix: value
-            for row, value in {"no_freq": -1, "no_phase": -2, "no_ampli": -3, "no_focal": 0.1}.items()
-            for suffix in ("", "_no_mse")
-        },
-    },
-    "pix2pix_ablations": {"baseline": 0, "full": 1, "no_freq": -1, "no_phase": -2, "no_ampli": -3, "no_focal": 0.1},
+    "table8": {"baseline": 0, "full": 1, **ABLATIONS, **{f"{row}_no_mse": value for row, value in ABLATIONS.items()}},
+    "pix2pix_ablations": {"baseline": 0, "full": 1, **ABLATIONS},
     "table9": {"baseline": 0, "alpha_1": 1, "alpha_2": 0.6, "alpha_0.5": 0.9, "alpha_0.1": 0.3},
     "table10": {"baseline": 0, "patch_1": 1, "patch_2": 1.1, "patch_4": 0.9, "patch_8": 0.5},
     "table11": {"danbooru_without": 0, "danbooru_with": 1},
+    "stylegan2_1024": {"without": 0, "with": 1},
 }
 # Where one metric of a row is better or worse than its others.
 APART: dict[tuple[str, str, str], float] = {
@@ -84,15 +58,8 @@ APART: dict[tuple[str, str, str], float] = {
 }
 
 
-def _bands(power_left: float, high_error: float) -> Bands:
-    edges = octave_edges(64, 64)
-    real = [100.0] * (len(edges) + 1)
-    fake = [100.0] * (len(edges) - 1) + [100 * power_left] * 2
-    return Bands(edges, real, fake, [5.0] * (len(edges) - 1) + [high_error / 2] * 2, 10)
-
-
 @dataclass
-class MadeUp:
+class MadeUp(Source):
     """A source of made-up numbers.
 
     Attributes:
@@ -100,49 +67,49 @@ class MadeUp:
         changes: how good a row is in place of what the table above says, for all its metrics.
         cost: of an iteration with FFL over one without.
         power_left: at high frequencies, without FFL; with FFL half of what is lost comes back.
+        lfd_error: by how much LFD is not what PSNR says.
     """
 
-    printed: bool = False
+    printed = False
     sign: int = 1
     changes: dict[tuple[str, str], float] = field(default_factory=dict)
     cost: float = 1.04
     power_left: float = 0.1
     lfd_error: float = 0.0
 
-    def _goodness(self, place: Place, metric: str) -> float:
-        key = (place.table, place.row)
-        if key in self.changes:
-            return self.changes[key]
-        usual = GOODNESS[place.table][place.row]
-        return self.sign * APART.get((*key, metric), usual)
+    def tables(self) -> list[str]:
+        return ["table1"]
 
-    def numbers(self, place: Place, metric: str) -> Mapping[Seed, float]:
-        up = 1 if METRICS.get(metric) is None or METRICS[metric].higher_is_better else -1
-        if metric.startswith("spectrum_distance"):
-            return {1: 2.0 - self._goodness(place, metric)}
-        return {1: 50 + 10 * up * self._goodness(place, metric)}
-
-    def data(self, place: Place) -> str:
-        return "made up"
-
-    def pair_rows(self) -> Iterator[PairRow]:
+    def records(self, table: str) -> list[Record]:
+        """Two rows that have both PSNR and LFD."""
+        found = []
         for psnr in (20.0, 25.0):
-            lfd = math.log(64 * 64 * 255**2 * 10 ** (-psnr / 10) + 1)
-            yield PairRow(Place("table1", f"at {psnr}", ""), 1, psnr, lfd + self.lfd_error, (64, 64), 1e-5)
+            lfd = math.log(64 * 64 * 255**2 * 10 ** (-psnr / 10) + 1) + self.lfd_error
+            about = {"row": f"at {psnr}", "group": "", "seed": 1}
+            found += [
+                Record(name, value, 9, {"size": [64, 64]}, about) for name, value in (("psnr", psnr), ("lfd", lfd))
+            ]
+        return found
 
-    def bands(self, place: Place, task: Task) -> Mapping[Seed, Bands]:
-        goodness = self._goodness(place, "")
-        left = min(2.0, self.power_left * 5**goodness)
-        return {1: _bands(left, 10.0 - goodness)}
+    def why_absent(self, place: Place, metric: str) -> str:
+        raise AssertionError("every number is there")
 
-    def spatial_loss(self, place: Place) -> Mapping[Seed, float]:
-        return {1: 0.02 - 0.001 * self._goodness(place, "")}
+    def numbers(self, place: Place, metric: str, of: Callable[[Record], float | None] | None = None) -> Numbers:
+        usual = self.sign * APART.get((place.table, place.row, metric), GOODNESS[place.table][place.row])
+        good = self.changes.get((place.table, place.row), usual)
+        if of is not None:
+            left = min(2.0, self.power_left * 5**good)
+            bands = {"real": [100.0] * 7, "fake": [100.0] * 5 + [100 * left] * 2, "error": [5.0] * 5 + [5 - good] * 2}
+            value = of(Record(metric, None, 9, {}, details={**bands, "spatial_loss": 0.02 - 0.001 * good}))
+            assert value is not None
+        elif metric == "spectrum_distance":
+            value = 2.0 - good
+        else:
+            value = 50 + 10 * good * (1 if METRICS[metric].higher_is_better else -1)
+        return Numbers({1: value}, 1)
 
-    def large_stylegan2_fid(self) -> tuple[float, float]:
-        return 4.0, 4.0 - 0.4 * self.sign
-
-    def overhead(self, model: str) -> list[Measure]:
-        return [Measure("time per iteration", self.cost, ""), Measure("memory", 1.001, "")]
+    def overhead(self, model: str) -> list[Item]:
+        return [Item("time per iteration", self.cost, ""), Item("memory", 1.001, "")]
 
 
 # What makes a claim fail where turning everything round does not.
@@ -162,39 +129,31 @@ CONTRARY: dict[str, MadeUp] = {
 
 @pytest.mark.parametrize("id", sorted(CLAIMS))
 def test_every_claim_can_hold_and_can_fail(id: str) -> None:
-    claim = CLAIMS[id]
-    assert claim.judge(MadeUp()).verdict == "holds"
-    contrary = CONTRARY.get(id, MadeUp(sign=-1))
-    finding = claim.judge(contrary)
+    assert judge_claim(CLAIMS[id], MadeUp()).verdict == "holds"
+    finding = judge_claim(CLAIMS[id], CONTRARY.get(id, MadeUp(sign=-1)))
     assert finding.verdict == "fails", finding
     assert finding.tested == finding.total > 0
 
 
-def test_a_claim_without_numbers_is_not_tested() -> None:
-    class Nothing(OurSource):
-        def pair_rows(self) -> Iterator[PairRow]:
-            return iter(())
-
-    nothing = Nothing(Path("nowhere"), "cpu", Path("nowhere"))
+def test_a_claim_without_numbers_is_not_tested(tmp_path: Path) -> None:
+    nothing = OurSource(tmp_path, "cpu")
     for claim in CLAIMS.values():
-        finding = claim.judge(nothing)
+        finding = judge_claim(claim, nothing)
         assert finding.verdict == "not tested", claim.id
         assert finding.missing, claim.id
         assert finding.tested == 0
 
 
-def test_claims_are_named_once_and_say_where_they_stand() -> None:
-    claims: list[Claim] = [*table_claims(), *measured_claims()]
-    assert len(CLAIMS) == len(claims)
-    assert all(claim.section and claim.statement for claim in claims)
-    assert len({claim.statement for claim in claims}) == len(claims)
+def test_claims_say_where_they_stand() -> None:
+    assert all(claim.section and claim.statement for claim in CLAIMS.values())
+    assert len({claim.statement for claim in CLAIMS.values()}) == len(CLAIMS) == len(read_claims())
 
 
 # The paper's own numbers.
 
 
 def test_what_fails_on_the_papers_own_numbers() -> None:
-    findings = {claim.id: claim.judge(PaperSource()) for claim in CLAIMS.values() if claim.of_paper}
+    findings = {claim.id: judge_claim(claim, PaperSource()) for claim in CLAIMS.values() if claim.of_paper}
     failing = {id: finding.summary for id, finding in findings.items() if finding.verdict == "fails"}
     assert failing.keys() == {
         "table5.greatly",
@@ -224,45 +183,48 @@ def test_what_fails_on_the_papers_own_numbers() -> None:
 
 
 def test_lfd_follows_from_psnr_in_every_printed_row_but_one() -> None:
-    rows = list(PaperSource().pair_rows())
-    assert len(rows) == sum(
-        {"psnr", "lfd"} <= values.keys()
-        for table in paper_tables().values()
-        for row in table.rows.values()
-        for values in row.values.values()
-    )
-    broken = [
-        row.place
-        for row in rows
-        if abs(row.lfd - (math.log(row.size[0] * row.size[1] * 65025) - row.psnr * 0.23025851)) > 0.0005 * 1.2303
+    rows = [
+        (name, row, group, values["psnr"], values["lfd"], content.size)
+        for name, table in paper_tables().items()
+        for row, content in table.rows.items()
+        for group, values in content.values.items()
+        if {"psnr", "lfd"} <= values.keys()
     ]
-    assert broken == [Place("table7", "spectral_regularization", "vae_reconstruction")]
-    finding = lfd_identity(PaperSource())
+    broken = [
+        (name, row, group)
+        for name, row, group, psnr, lfd, size in rows
+        if psnr
+        and lfd
+        and size
+        and abs(lfd - (math.log(math.prod(size) * 65025) - psnr * 0.23025851)) > 0.0005 * 1.2303
+    ]
+    assert broken == [("table7", "spectral_regularization", "vae_reconstruction")]
+    finding = judge_claim(CLAIMS["lfd.function_of_psnr"], PaperSource())
     assert finding.summary == f"obeyed in {len(rows) - 1} of {len(rows)} rows"
     assert "table7 spectral_regularization: LFD 14.796, but 14.801 goes with PSNR 19.974" in finding.numbers[0]
 
 
-def test_effects_cover_every_printed_pair() -> None:
+def test_pairs_are_the_printed_ones() -> None:
     """Each without/with pair of Tables 1 to 6 and 11 is audited, in all of its metrics."""
     printed = {
-        (name, row.removesuffix("_with"), group): tuple(values)
+        (name, row.removesuffix("_with"), group): list(values)
         for name, table in paper_tables().items()
         for row, content in table.rows.items()
         for group, values in content.values.items()
         if row.endswith("_with")
     }
-    assert {(pair.table, pair.prefix, pair.group): pair.metrics for pair in PAIRS} == printed
+    assert {(pair.table, pair.rows, pair.group): pair.metrics for pair in read_pairs().values()} == printed
 
 
-# Comparisons and quantifiers.
+# Comparisons and counts.
 
 
-def _differences(*gains: float) -> list[Difference | Gap]:
-    return [Difference(f"m{number}", {None: gain}) for number, gain in enumerate(gains)]
+def _items(*gains: float) -> list[Item]:
+    return [Item(f"m{number}", gain, f"{gain:+g}") for number, gain in enumerate(gains)]
 
 
 @pytest.mark.parametrize(
-    ("gains", "quantifier", "verdict"),
+    ("gains", "count", "verdict"),
     [
         ([1, 1], "all", "holds"),
         ([1, 0], "all", "fails"),
@@ -276,56 +238,52 @@ def _differences(*gains: float) -> list[Difference | Gap]:
         ([1, 0], "none worse", "fails"),
     ],
 )
-def test_quantifiers(gains: list[float], quantifier: Any, verdict: str) -> None:
-    assert judge(_differences(*gains), quantifier).verdict == verdict
+def test_counts(gains: list[float], count: Any, verdict: str) -> None:
+    assert judge(_items(*gains), "better", count=count).verdict == verdict
 
 
 def test_differences_are_taken_seed_by_seed_and_held_against_their_spread() -> None:
-    item = difference("PSNR", {1: 22.0, 2: 23.0, 3: 24.5}, {1: 21.0, 2: 21.5, 4: 20.0}, higher_is_better=True)
-    assert isinstance(item, Difference)
-    assert item.by_seed == {1: 1.0, 2: 1.5}
-    assert item.spread == pytest.approx(math.sqrt(0.125))
-    assert str(item) == "PSNR +1.250 ± 0.354"
-    finding = judge([item], "all")
+    change = Numbers({1: 22.0, 2: 23.0, 3: 24.5}, 3) - Numbers({1: 21.0, 2: 21.5, 4: 20.0}, 3)
+    assert change.by_seed == {1: 1.0, 2: 1.5}
+    assert change.spread == pytest.approx(math.sqrt(0.125))
+    item = difference("PSNR", change)
+    assert item.shown == "+1.250 ± 0.354"
+    finding = judge([item], "better")
     assert (finding.seeds, finding.spreads, finding.within_spread) == (2, 1, ())
-    noisy = difference("FID", {1: 80.0, 2: 95.0}, {1: 90.0, 2: 90.0}, higher_is_better=False)
-    finding = judge([item, noisy], "all")
+    noisy = difference("FID", Numbers({1: 80.0, 2: 95.0}, 2) - Numbers({1: 90.0, 2: 90.0}, 2), sign=-1)
+    finding = judge([item, noisy], "better")
     assert finding.verdict == "holds"  # lower by 2.5 on average ...
     assert finding.within_spread == ("FID",)  # ... which is less than its spread of 10.6
-    assert isinstance(difference("SSIM", {1: 0.5}, {2: 0.5}, True), Gap)
+    assert (Numbers({1: 0.5}, 1) - Numbers({2: 0.5}, 1)).missing == "no seed was run on both sides"
+    # Means over runs whose single values are lost are compared as means.
+    assert (Numbers({None: 3.0}, 2) - Numbers({1: 1.0, 2: 1.5, 3: 2.0}, 3)) == Numbers({None: 1.5}, 2)
 
 
 def test_a_verdict_is_about_the_numbers_that_are_there() -> None:
-    gap = Gap("FID", "python scripts/download_weights.py inception_fid")
-    finding = judge([*_differences(1, 1), gap], "all")
+    gap = Item("FID", 0, "", missing="python scripts/download_weights.py inception_fid")
+    finding = judge([*_items(1, 1), gap], "better")
     assert (finding.verdict, finding.tested, finding.total) == ("holds", 2, 3)
     assert finding.missing == ("python scripts/download_weights.py inception_fid",)
-    parts = every_part({"a": finding, "b": judge([gap], "all"), "c": judge(_differences(-1), "all")})
+    parts = every_part({"a": finding, "b": judge([gap], "better"), "c": judge(_items(-1), "better")})
     assert parts.verdict == "fails"
     assert parts.summary == "1 of 2 parts hold; c: better in 0 of 1, not in m0"
     assert (parts.tested, parts.total) == (3, 5)
-    assert judge_measures([gap], lambda value: value > 0, "positive").verdict == "not tested"
+    assert judge([gap], "positive", lambda value: value > 0).verdict == "not tested"
 
 
 def test_shares_are_of_what_ffl_changes() -> None:
-    at = {name: Place("table9", name, "reconstruction") for name in GOODNESS["table9"]}
-    (share,) = shares(MadeUp(), at["alpha_0.5"], at["baseline"], (at["baseline"], at["alpha_1"]), ["lfd"])
-    assert isinstance(share, Measure)
-    assert share.value == pytest.approx(0.9)
-    (share,) = shares(MadeUp(), at["baseline"], at["alpha_0.1"], (at["baseline"], at["alpha_1"]), ["psnr"])
-    assert isinstance(share, Measure)
-    assert share.value == pytest.approx(-0.3)
-
-
-def test_larger_effect_counts_improvement_whatever_the_direction_of_the_metric() -> None:
-    celeba, dtd = (
-        next(pair for pair in PAIRS if (pair.table, pair.prefix) == ("table1", name)) for name in ("celeba", "dtd")
+    claim = CLAIMS["table9.0.5_close"]
+    assert {item.label: item.value for item in shares(claim, MadeUp(), ["alpha_0.1", "baseline"])} == pytest.approx(
+        {"PSNR": 0.3, "SSIM": 0.3, "LPIPS": 0.3, "FID": 0.3, "LFD": 0.3}
     )
-    items = larger_effect(PaperSource(), celeba, dtd)
-    gains = {item.label: item.mean for item in items if isinstance(item, Difference)}
-    assert gains["PSNR"] == pytest.approx(1.659 - 0.018)
-    assert gains["FID"] == pytest.approx(13.234 - 6.497)
-    assert gains["SSIM"] == pytest.approx(0.074 + 0.007)
+    assert shares(claim, MadeUp(), ["baseline", "alpha_0.1"])[0].value == pytest.approx(-0.3)
+    without_effect = MadeUp(changes={("table9", "alpha_1"): 0.0})
+    assert judge_claim(claim, without_effect).missing == ("FFL makes no difference to measure by",)
+
+
+def test_a_larger_gain_is_one_whatever_the_direction_of_the_metric() -> None:
+    (numbers,) = judge_claim(CLAIMS["table1.celeba_gains_more"], PaperSource()).numbers
+    assert numbers == "PSNR +1.641, SSIM +0.081, LPIPS +0.028, FID +6.737, LFD +0.378"  # FID: 13.234 and 6.497
 
 
 def test_which_setting_of_an_ablation_the_printed_numbers_fit() -> None:
@@ -336,194 +294,65 @@ def test_which_setting_of_an_ablation_the_printed_numbers_fit() -> None:
         near: str = ""
         scales: tuple[float, float] = (1.01, 1.05)
 
-        def numbers(self, place: Place, metric: str) -> Mapping[Seed, float]:
-            if place.row.startswith("no_ampli_no_mse"):
-                raise Absent("not run")
+        def numbers(self, place: Place, metric: str, of: Callable[[Record], float | None] | None = None) -> Numbers:
+            if place.row.startswith("no_ampli"):
+                return Numbers(missing="not run")
             is_near = place.row.endswith("_no_mse") == (self.near == "left out")
             row = place.row.removesuffix("_no_mse")
-            printed = PaperSource().numbers(place._replace(row=row), metric)[None]
-            return {1: printed * self.scales[0 if is_near else 1]}
+            return self.scales[0 if is_near else 1] * PaperSource().numbers(place._replace(row=row), metric)
 
-    even = {fit.row: fit for fit in setting_fits(PaperSource(), Near(near="neither", scales=(1.05, 1.05)))}
-    assert even["no_freq"].verdict == "undecided, the two are about as far"
+    even = ablation_setting(PaperSource(), Near(near="neither", scales=(1.05, 1.05)), "no_freq")
+    assert even["verdict"] == "undecided, the two are about as far"
     for near in ("kept", "left out"):
-        fits = {fit.row: fit for fit in setting_fits(PaperSource(), Near(near=near))}
-        assert fits["no_freq"].verdict == f"spatial loss {near}"
-        assert fits["no_ampli"].verdict == "not tested: not run"
+        fit = ablation_setting(PaperSource(), Near(near=near), "no_freq")
+        assert fit["verdict"] == f"spatial loss {near}"
+        assert ablation_setting(PaperSource(), Near(near=near), "no_ampli")["verdict"] == "not tested: not run"
     unit = {"psnr": 1.659, "ssim": 0.074, "lpips": 0.038, "fid": 13.234}
     printed = {"psnr": 18.2, "ssim": 0.47, "lpips": 0.265, "fid": 123.833}
     expected = sum(0.05 * printed[metric] / unit[metric] for metric in unit) / 4
-    assert fits["no_freq"].distances is not None
-    assert fits["no_freq"].distances[0] == pytest.approx(expected, rel=1e-6)
+    assert fit["distances"][0] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_gap_must_shrink_everywhere_and_far_enough() -> None:
-    ones: dict[Seed, float] = {1: 1.0, 2: 1.0}
-    less: dict[Seed, float] = {1: 0.5, 2: 0.7}
-    halved, same = (less, ones), (ones, ones)
-    finding = shrinks({"a": halved}, 0.25, "narrower")
-    assert (finding.verdict, finding.summary) == ("holds", "narrower in 1 of 1")
-    assert finding.numbers == ("a 1 without, 0.6 with FFL (-40%), difference -0.4 ± 0.141",)
-    assert shrinks({"a": halved}, 0.5, "narrower").verdict == "fails"
-    finding = shrinks({"a": halved, "b": same}, 0.0, "narrower")
-    assert (finding.verdict, finding.summary) == ("fails", "narrower in 1 of 2, not in b")
-    assert shrinks({"a": ({3: 0.5}, ones)}, 0.0, "narrower").verdict == "not tested"
+    @dataclass
+    class Measured(MadeUp):
+        with_ffl: tuple[dict[int | None, float], ...] = ()  # error in the top octave, and in the corners
 
+        def numbers(self, place: Place, metric: str, of: Callable[[Record], float | None] | None = None) -> Numbers:
+            assert of is not None
+            top = of(Record("bands", None, 9, {}, details={"error": [1, 0]}))
+            values: dict[int | None, float] = {1: 1.0, 2: 1.0}
+            return Numbers(self.with_ffl[0 if top else 1] if place.row.endswith("_with") else values, 2)
 
-# Frequency bands.
+    def claim(by: float) -> Claim:
+        arguments = {"pair": "ae_dtd", "quantity": "error", "by": by, "words": "narrower"}
+        return replace(CLAIMS["bands.ae_dtd.error_smaller"], arguments=arguments)
 
-
-def _random_pairs() -> Iterator[EvaluationBatch]:
-    generator = torch.Generator().manual_seed(3)
-    for count in (5, 2):
-        real = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
-        fake = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
-        yield EvaluationBatch(real, fake, [])
-
-
-def test_bands_add_up_to_the_mean_squared_error() -> None:
-    """Parseval's theorem, against the metric, which sums over pixels."""
-    bands = measure_bands(_random_pairs(), paired=True)
-    direct = torch.cat([mse(pair.fake, pair.real) for pair in _random_pairs()]).mean()
-    assert bands.error is not None
-    assert sum(bands.error) == pytest.approx(float(direct), rel=1e-6)
-    for kind in ("real", "fake"):
-        square = torch.cat([getattr(pair, kind).double().square().mean((1, 2, 3)) for pair in _random_pairs()]).mean()
-        assert sum(getattr(bands, kind)) == pytest.approx(float(square), rel=1e-6)
-    assert bands.images == 7
-
-
-@pytest.mark.parametrize("size", [(32, 32), (24, 40)])
-def test_band_power_is_that_of_the_filtered_image(size: tuple[int, int]) -> None:
-    images = torch.rand(2, 3, *size, dtype=torch.float64)
-    edges = octave_edges(*size)
-    power = band_power(images, edges)
-    for index, (low, high) in enumerate(zip([0, *edges], [*edges, math.inf], strict=True)):
-        direct = band_filter(images, low, high).square().mean((1, 2, 3))
-        torch.testing.assert_close(power[:, index], direct, rtol=1e-10, atol=1e-15)
-
-
-def test_a_wave_lies_in_its_band() -> None:
-    x = torch.arange(64)
-    wave = (128 + 100 * torch.cos(2 * torch.pi * 20 * x / 64)).round().to(torch.uint8).expand(1, 3, 64, 64)
-    flat = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8)
-    bands = measure_bands([EvaluationBatch(wave, flat, [])], paired=True)
-    assert bands.error is not None
-    shares_ = dict(zip(bands.labels, [error / sum(bands.error) for error in bands.error], strict=True))
-    assert shares_["16 to 32"] == pytest.approx(1, abs=1e-3)
-    assert bands.labels == ["mean", "1 to 2", "2 to 4", "4 to 8", "8 to 16", "16 to 32", "32 and more"]
-    assert bands.energy_ratio[bands.labels.index("16 to 32")] == pytest.approx(0, abs=1e-6)
-
-
-def test_bands_of_unpaired_images_are_means_of_their_own_counts() -> None:
-    real = torch.full((3, 3, 16, 16), 10, dtype=torch.uint8)
-    fake = torch.full((1, 3, 16, 16), 20, dtype=torch.uint8)
-    bands = measure_bands([EvaluationBatch(real, fake, []), EvaluationBatch(real, fake[:0], [])], paired=False)
-    assert bands.error is None
-    assert bands.energy_ratio[0] == pytest.approx(4)
-    with pytest.raises(ValueError, match="at least 8x8"):
-        octave_edges(4, 64)
-
-
-# Runs.
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which two autoencoders, then measured, and a VAE have been trained for a few steps."""
-    folder = tmp_path_factory.mktemp("audited")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        for name in ("without", "with"):
-            switch = f"loss.ffl={str(name == 'with').lower()}"
-            train.train(compose("train", [*TINY, "model=ae", switch, f"name={name}"]), [])
-            metrics = "metrics=[psnr,ssim,lfd,mse,spectrum_distance]"
-            evaluate.evaluate(compose("evaluate", [f"run=outputs/{name}", metrics]))
-        train.train(compose("train", [*TINY, "model=vae", "name=vae"]), [])
-    finally:
-        os.chdir(before)
-    return folder
-
-
-def _records(runs: Path, name: str) -> list[dict[str, Any]]:
-    content = json.loads((runs / "outputs" / name / "metrics.json").read_text())
-    return list(content["records"])
-
-
-def test_bands_of_a_run_add_up_to_its_metric_and_are_kept(
-    runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(runs)
-    run = RunDirectory.open(Path("outputs/with"))
-    bands = run_bands(run, "reconstruction", None, Path("outputs/cache"))
-    metric = next(record["value"] for record in _records(runs, "with") if record["metric"] == "mse")
-    assert bands.error is not None
-    assert sum(bands.error) == pytest.approx(metric, rel=1e-6)
-    kept = json.loads((run.path / "bands.json").read_text())
-    assert kept["reconstruction"]["checkpoint_sha256"]
-
-    def gone(**options: Any) -> None:
-        raise UserError("no data set")
-
-    monkeypatch.setattr("scripts.audits.bands.build_dataset", gone)
-    assert run_bands(run, "reconstruction", None, Path("outputs/cache")) == bands
-    kept["reconstruction"]["checkpoint_sha256"] = "of another checkpoint"
-    (run.path / "bands.json").write_text(json.dumps(kept))
-    with pytest.raises(UserError, match="no data set"):
-        run_bands(run, "reconstruction", None, Path("outputs/cache"))
-
-
-def test_bands_of_synthesis_compare_power_alone(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(runs)
-    vae, ae = (RunDirectory.open(Path("outputs", name)) for name in ("vae", "without"))
-    made, paired = (run_bands(vae, task, None, Path("outputs/cache")) for task in ("synthesis", "reconstruction"))
-    assert made.error is None
-    assert made.images == 20
-    # The real images are those that the autoencoder was measured on; both tasks are kept side by side.
-    assert made.real == pytest.approx(run_bands(ae, "reconstruction", None, Path("outputs/cache")).real)
-    assert paired.error is not None
-    assert made.fake != paired.fake
-    assert json.loads((vae.path / "bands.json").read_text()).keys() == {"synthesis", "reconstruction"}
-
-
-def _log(folder: Path, lines: list[tuple[int, float]], epochs: int, steps: int | None, weight: float) -> RunDirectory:
-    config = {"trainer": {"epochs": epochs, "steps": steps}, "model": {"mse_weight": weight}}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    log = [json.dumps({"step": step, "losses": {"generator/mse": value}}) for step, value in lines]
-    (folder / "log.jsonl").write_text("".join(line + "\n" for line in log))
-    return RunDirectory.open(folder)
-
-
-def test_final_spatial_loss_is_the_mean_over_the_last_epoch(tmp_path: Path) -> None:
-    # 4 epochs of 30 steps: the last one is steps 91 to 120, of which 100 are logged in the second last line.
-    run = _log(tmp_path, [(50, 9.0), (100, 4.0), (120, 1.0)], epochs=4, steps=None, weight=2.0)
-    assert final_spatial_loss(run) == pytest.approx((10 * 4.0 + 20 * 1.0) / 30 / 2.0)
-    # A run cut by trainer.steps: a twentieth of its 120 steps.
-    run = _log(tmp_path, [(50, 9.0), (100, 4.0), (120, 1.0)], epochs=4, steps=120, weight=1.0)
-    assert final_spatial_loss(run) == pytest.approx(1.0)
-    assert final_spatial_loss(run, "generator/l1") is None
+    less: dict[int | None, float] = {1: 0.5, 2: 0.7}
+    same: dict[int | None, float] = {1: 1.0, 2: 1.0}
+    finding = judge_claim(claim(0.25), Measured(with_ffl=(less, less)))
+    assert (finding.verdict, finding.summary) == ("holds", "narrower in 2 of 2")
+    assert finding.numbers[0] == "top octave 1 without, 0.6 with FFL (-40%), difference -0.4 ± 0.141"
+    assert judge_claim(claim(0.5), Measured(with_ffl=(less, less))).verdict == "fails"
+    finding = judge_claim(claim(0), Measured(with_ffl=(less, same)))
+    assert (finding.verdict, finding.summary) == ("fails", "narrower in 1 of 2, not in corners")
+    assert judge_claim(claim(0), Measured(with_ffl=({3: 0.5}, {3: 0.5}))).verdict == "not tested"
 
 
 # The program.
 
 
-def _row(id: str, runs: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
-    block: dict[str, Any] = {"paper": {}, "values": {}, "runs": runs, "not_run": None}
-    return {"id": id, "labels": [id], "quoted": False, "groups": {"reconstruction": {**block, **changes}}}
-
-
-def _run(seed: int, run: str = "gone", **values: float | None) -> dict[str, Any]:
+def _records(row: str, seed: int = 1, group: str = "reconstruction", **values: float | None) -> list[Record]:
     protocol = {"reference": "celeba_64 test", "size": [64, 64]}
-    records = [
-        {"metric": metric, "value": value, "num_images": 3000, "protocol": protocol} for metric, value in values.items()
+    return [
+        Record(name, value, 3000, protocol, {"row": row, "group": group, "seed": seed})
+        for name, value in values.items()
     ]
-    return {"run": run, "seed": seed, "records": records}
 
 
-def _write(folder: Path, table: str, rows: list[dict[str, Any]]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{table}.json").write_text(json.dumps({"table": table, "rows": rows}))
+def _write(folder: Path, table: str, records: list[Record]) -> None:
+    (folder / "cpu").mkdir(parents=True, exist_ok=True)
+    (folder / "cpu" / f"{table}.json").write_text(TableResults(table, "cpu", [], records).to_json())
 
 
 def _lfd(psnr: float) -> float:
@@ -531,54 +360,37 @@ def _lfd(psnr: float) -> float:
 
 
 @pytest.fixture
-def audited(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, Any]]:
-    """Tables of a small reproduction in ``tmp_path/results``, and the program on them."""
-    monkeypatch.chdir(runs)
-    folder = tmp_path / "results" / "cpu"
+def report(tmp_path: Path) -> dict[str, Any]:
+    """The audit of tables of a small reproduction in ``tmp_path``."""
     spread = {1: 0.0, 2: 0.3, 3: -0.3}
-    missing = {"fid": {"missing": "no weights; run: python scripts/download_weights.py inception_fid"}}
-    _write(
-        folder,
-        "table8",
-        [
-            _row(
-                row,
-                [
-                    _run(seed, psnr=psnr + shift * spread[seed], lfd=_lfd(psnr + shift * spread[seed]), fid=None)
-                    for seed in spread
-                ],
-                values=missing,
-            )
-            for row, psnr, shift in (
-                ("baseline", 20.0, 0.0),
-                ("full", 21.0, 1.0),
-                ("no_freq", 18.3, 0.0),
-                ("no_freq_no_mse", 15.0, 0.0),
-                ("no_focal", 20.1, 1.0),
-            )
-        ],
-    )
-    tiny = {name: {"run": name, "seed": 1112, "records": _records(runs, name)} for name in ("without", "with")}
-    _write(
-        folder,
-        "table1",
-        [
-            *(_row(row, [], not_run="data/dtd: no such folder") for row in ("dtd_without", "dtd_with")),
-            _row("celeba_without", [tiny["without"]]),
-            _row("celeba_with", [tiny["with"]]),
-        ],
-    )
-    benchmark = tmp_path / "results" / "benchmark"
-    benchmark.mkdir()
-    row = {"model": "ae", "without_s": 0.02, "with_s": 0.0204, "ratio": 1.02}
-    row |= {"without_bytes": 100 * 2**20, "with_bytes": 103 * 2**20}
-    (benchmark / "overhead.json").write_text(json.dumps({"overhead": [row], "device": "cpu"}))
-    return lambda: audit([f"results={tmp_path / 'results'}", "output_root=outputs"])
+    rows = [("baseline", 20.0, 0), ("full", 21.0, 1), ("no_freq", 18.3, 0), ("no_freq_no_mse", 15.0, 0)]
+    table8 = [
+        record
+        for row, psnr, shift in [*rows, ("no_focal", 20.1, 1)]
+        for seed, by in spread.items()
+        for record in _records(row, seed, psnr=psnr + shift * by, lfd=_lfd(psnr + shift * by), fid=None)
+    ]
+    weights = "no weights; run: python scripts/download_weights.py inception_fid"
+    _write(tmp_path, "table8", [replace(item, missing=weights) if item.value is None else item for item in table8])
+    table1 = []
+    for row, left, mse in (("celeba_without", 0.25, 0.04), ("celeba_with", 1.0, 0.03)):
+        table1 += _records(row, psnr=20.0, lfd=_lfd(20.0), spectrum_distance=left)
+        (bands, training) = _records(row, bands=None, training=60.0)
+        power = {"edges": [0.5, 2.0, 4.0], "real": [9.0, 4.0, 2.0, 1.0], "fake": [9.0, 4.0, 2 * left, left]}
+        table1 += [replace(bands, details={**power, "error": [4.0, 2.0, 1.0, 100 * mse]})]
+        table1 += [replace(training, details={"spatial_loss": mse})]
+    for row in ("dtd_without", "dtd_with"):
+        table1 += [replace(_records(row, training=None)[0], missing="data/dtd: no such folder")]
+    _write(tmp_path, "table1", table1)
+    cost = {"model": "ae", "without_s": 0.02, "with_s": 0.0204, "ratio": 1.02}
+    cost |= {"without_bytes": 100 * 2**20, "with_bytes": 103 * 2**20}
+    (tmp_path / "benchmark").mkdir()
+    (tmp_path / "benchmark" / "overhead.json").write_text(json.dumps({"overhead": [cost], "device": "cpu"}))
+    return audit(results=tmp_path, out=tmp_path)
 
 
-def test_the_audit_of_a_small_reproduction(audited: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
-    report = audited()
-    assert report == json.loads((tmp_path / "results" / "cpu" / "audit.json").read_text())
+def test_the_audit_of_a_small_reproduction(report: dict[str, Any], tmp_path: Path) -> None:
+    assert report == json.loads((tmp_path / "cpu" / "audit.json").read_text())
     ours = {claim["id"]: claim["ours"] for claim in report["claims"]}
 
     assert ours["table8.no_freq"]["verdict"] == "holds"
@@ -600,16 +412,17 @@ def test_the_audit_of_a_small_reproduction(audited: Callable[[], dict[str, Any]]
     assert ours["cost.ae"]["verdict"] == "fails"  # 2 % of the time is within the reading, 3 % of the memory is not
     assert ours["cost.ae"]["summary"] == "more: memory of a step on cpu"
     assert ours["cost.pix2pix"]["verdict"] == "not tested"
-    rows = 3 * 5 + 2  # 15 made-up rows obey the identity; two runs were measured
-    assert ours["lfd.function_of_psnr"]["summary"] == f"obeyed in {rows} of {rows} rows"
+    assert ours["lfd.function_of_psnr"]["summary"] == "obeyed in 17 of 17 rows"  # 5 rows of 3 seeds, and 2
 
-    for id in ("bands.ae_celeba.error_smaller", "bands.ae_celeba.gap_narrower", "figure14.spatial_loss"):
-        assert ours[id]["verdict"] in ("holds", "fails")
-        assert ours[id]["seeds"] == 1
+    numbers = ours["bands.ae_celeba.gap_narrower"]["numbers"]
+    assert numbers[0] == "top octave 1.39 without, 0 with FFL (-100%)"
+    assert ours["bands.ae_celeba.lost"]["numbers"] == ["top octave 25.0%, corners 25.0%"]
+    assert ours["bands.ae_celeba.error_smaller"]["numbers"][1] == "corners 4 without, 3 with FFL (-25%)"
+    assert ours["bands.ae_celeba.spectrum_closer"]["verdict"] == "fails"
+    assert ours["figure14.spatial_loss"]["numbers"] == ["MSE 0.04 without, 0.03 with FFL (-25%)"]
     table = next(table for table in report["bands"] if (table["model"], table["data"]) == ("vanilla AE", "CelebA"))
-    for side in ("without", "with"):
-        metric = next(record["value"] for record in _records(Path.cwd(), side) if record["metric"] == "mse")
-        assert sum(row[side]["error"] for row in table["rows"]) == pytest.approx(metric, rel=1e-6)
+    assert [row["band"] for row in table["rows"]] == ["mean", "1 to 2", "2 to 4", "4 and more"]
+    assert table["rows"][3]["without"] == {"energy_ratio": 0.25, "error": 4.0}
 
     for side in ("paper", "ours"):
         counted = [claim[side]["verdict"] for claim in report["claims"] if claim[side] is not None]
@@ -618,9 +431,8 @@ def test_the_audit_of_a_small_reproduction(audited: Callable[[], dict[str, Any]]
         }
 
 
-def test_the_report_reads_well(audited: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
-    report = audited()
-    text = (tmp_path / "results" / "cpu" / "audit.md").read_text()
+def test_the_report_reads_well(report: dict[str, Any], tmp_path: Path) -> None:
+    text = (tmp_path / "cpu" / "audit.md").read_text()
     assert text.index("## Counts") < text.index("## What fails") < text.index("## Claim by claim")
     anchors = {re.sub(r"[^\w -]", "", head).replace(" ", "-") for head in re.findall(r"^### (.*)$", text, re.MULTILINE)}
     assert set(re.findall(r"\]\(#([^)]*)\)", text)) <= anchors
@@ -628,58 +440,89 @@ def test_the_report_reads_well(audited: Callable[[], dict[str, Any]], tmp_path: 
         assert len({line.count("|") for line in block.splitlines()}) == 1, block
     assert "| **holds**, 2 of 5 |" in text
     assert "3 seeds, beyond the spread" in text
-    assert "celeba_64 test, 3000 images" not in text  # of table 8, whose rows are in no pair
+    assert "vanilla AE, CelebA: celeba_64 test, 3000 images of 64 × 64" in text
     assert "`python scripts/reproduce.py table=2 scale=cpu`" in text
     assert "—" not in text
     assert str(report["counts"]["claims"]["paper"]["holds"]) in text
 
 
-def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fresh_clone_gives_the_published_audit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command without words, where there is no run: it reads results/ and writes below outputs/."""
+    monkeypatch.chdir(tmp_path)
     program = str(ROOT / "scripts" / "audit.py")
-    monkeypatch.setattr(sys, "argv", [program, f"results={tmp_path}"])
+    monkeypatch.setattr(sys, "argv", [program])
+    before = (PUBLISHED / "cpu" / "audit.json").read_bytes()
     runpy.run_path(program, run_name="__main__")
-    out = capsys.readouterr().out
-    assert re.search(r"the paper's numbers +\d+ holds, 7 fails", out)
-    assert re.search(r"ours, scale=cpu +0 holds, 0 fails", out)
-    assert (tmp_path / "cpu" / "audit.md").is_file()
-    monkeypatch.setattr(sys, "argv", [program, "scale=tiny"])
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(program, run_name="__main__")
-    assert stopped.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    assert re.search(r"the paper's numbers +\d+ holds, 7 fails", capsys.readouterr().out)
+    assert (PUBLISHED / "cpu" / "audit.json").read_bytes() == before
+    published = json.loads(before)
+    assert (PUBLISHED / "cpu" / "audit.md").read_text() == markdown(published)
+    own = json.loads((tmp_path / "outputs" / "results" / "cpu" / "audit.json").read_text())
+    assert {**own, "code": None} == {**published, "code": None}
+
+
+@pytest.mark.skipif(not GOLDEN.is_file(), reason="no verdicts of the first audit beside this checkout")
+def test_published_verdicts_are_those_of_the_first_audit() -> None:
+    golden = json.loads(GOLDEN.read_text())["claims"]
+    published = json.loads((PUBLISHED / "cpu" / "audit.json").read_text())["claims"]
+    assert {
+        claim["id"]: {
+            "statement": claim["statement"],
+            **{side: (claim[side] or {}).get("verdict") for side in ("paper", "ours")},
+        }
+        for claim in published
+    } == golden
+
+
+def test_own_tables_come_before_the_published_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _write(tmp_path / "outputs" / "results", "table1", _records("celeba_with", psnr=1.0))
+    mixed = OurSource(None, "cpu")
+    assert mixed.numbers(Place("table1", "celeba_with", "reconstruction"), "psnr").by_seed == {1: 1.0}
+    assert len(mixed.numbers(Place("table8", "full", "reconstruction"), "psnr").by_seed) == 3
+    assert mixed.files_read() == {
+        "table1": Path("outputs/results/cpu/table1.json"),
+        "table8": PUBLISHED / "cpu" / "table8.json",
+    }
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("words", "message"),
     [
         (["cpu"], "cannot read cpu; expected key=value"),
         (["scale=tiny"], "scale=tiny: no such scale; expected one of cpu, paper"),
-        (["table=1"], "unknown key table; allowed: scale, results, output_root, data_root, cache_dir"),
+        (["table=1"], "unknown key table: did you mean scale? allowed: out, results, scale"),
+        (["results=nowhere"], "results=nowhere: no such folder"),
     ],
 )
-def test_mistakes_are_named(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_mistakes_are_named(words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=re.escape(message)):
-        audit([f"results={tmp_path}", *arguments])
+        audit(**read_words(audit, words)[1])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_broken_table_is_named(tmp_path: Path) -> None:
-    _write(tmp_path / "cpu", "table1", [])
-    (tmp_path / "cpu" / "table1.json").write_text("{")
-    with pytest.raises(UserError, match=r"table1\.json: not a readable JSON table"):
-        audit([f"results={tmp_path}"])
+@pytest.mark.parametrize("broken", ["cpu/table1.json", "benchmark/overhead.json"])
+def test_a_broken_file_is_named(broken: str, tmp_path: Path) -> None:
+    (tmp_path / broken).parent.mkdir()
+    (tmp_path / broken).write_text("{")
+    with pytest.raises(UserError, match=re.escape(f"{broken}: not a readable JSON")):
+        audit(results=tmp_path, out=tmp_path)
 
 
-def test_quoted_rows_and_missing_runs_are_not_tested(tmp_path: Path) -> None:
-    quoted = {"id": "crn", "labels": ["CRN"], "quoted": True, "groups": {"cityscapes": {}}}
-    _write(tmp_path / "cpu", "table5", [quoted])
-    _write(tmp_path / "cpu", "table1", [_row("celeba_with", [_run(1, psnr=20.0)])])
-    source = OurSource(tmp_path, "cpu", tmp_path / "outputs")
-    with pytest.raises(Absent, match="CRN is quoted from literature, not run"):
-        source.numbers(Place("table5", "crn", "cityscapes"), "miou")
+def test_numbers_that_are_not_there_say_why(tmp_path: Path) -> None:
+    _write(tmp_path, "table1", _records("celeba_with", psnr=math.inf, lfd=9.0))
+    _write(tmp_path, "table5", _records("spade_with", group="cityscapes", miou=0.623))
+    source = OurSource(tmp_path, "cpu")
+    place = Place("table5", "spade_with", "cityscapes")
+    assert source.numbers(place, "miou").mean == pytest.approx(62.3)  # in percent, as the paper's
+    quoted = source.numbers(place._replace(row="crn"), "miou")
+    assert quoted.missing == "CRN is quoted from literature, not run"
     place = Place("table1", "celeba_with", "reconstruction")
-    with pytest.raises(Absent, match="the run gone is not under"):
-        source.bands(place, "reconstruction")
-    (gap,) = compare(source, place, place._replace(row="celeba_without"), ["psnr"])
-    assert isinstance(gap, Gap)
-    assert gap.reason == "python scripts/reproduce.py table=1 scale=cpu rows=celeba_without"
+    command = "python scripts/reproduce.py table=1 scale=cpu rows=celeba_with"
+    assert source.numbers(place, "psnr").missing == command  # infinite: no mean, and no difference, can be taken of it
+    assert source.numbers(place, "bands").missing == command
+    change = source.numbers(place, "lfd") - source.numbers(place._replace(row="celeba_without"), "lfd")
+    assert change.missing == "python scripts/reproduce.py table=1 scale=cpu rows=celeba_without"

@@ -1,0 +1,204 @@
+"""Where an audit finds its numbers: in the paper as printed, and in our results. Both are records, read in one way."""
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from ffl.errors import UserError
+from ffl.metrics import METRICS
+from ffl.training.record import Record
+from scripts.audits.verdicts import Item, Numbers
+from scripts.reproduction.paper import paper_tables, read_paper
+from scripts.tables import OWN, PUBLISHED, read_records_of, read_table, results_file, table_names
+
+LARGE_STYLEGAN2 = "stylegan2_1024"  # a table of the paper's two numbers in the caption of Figure 17
+
+
+class Place(NamedTuple):
+    """A block of cells: ``table8``, row ``full``, group ``reconstruction``."""
+
+    table: str
+    row: str
+    group: str
+
+
+def is_of(record: Record, place: Place) -> bool:
+    """Whether a record of the place's table is about its row and group."""
+    return (record.provenance["row"], record.provenance["group"]) == (place.row, place.group)
+
+
+class Source(ABC):
+    """What claims are judged on.
+
+    Attributes:
+        printed: whether its numbers are printed ones, behind which there is no run that could be counted.
+    """
+
+    printed: bool
+
+    @abstractmethod
+    def tables(self) -> list[str]:
+        """Names of the tables that there are."""
+
+    @abstractmethod
+    def records(self, table: str) -> list[Record]:
+        """The records of a table, none where there is no table.
+
+        Values are in the units of the paper's tables; ``provenance`` says of which row and group a record is.
+        """
+
+    @abstractmethod
+    def why_absent(self, place: Place, metric: str) -> str:
+        """One line on a number that no record holds."""
+
+    @abstractmethod
+    def overhead(self, model: str) -> list[Item]:
+        """Time, and memory where known, of a training step with FFL over one without, as ratios."""
+
+    def numbers(self, place: Place, metric: str, of: Callable[[Record], float | None] | None = None) -> Numbers:
+        """A quantity of a row by seed.
+
+        Args:
+            place: the row.
+            metric: which records of the row hold the quantity.
+            of: the quantity in such a record; None: the record's value.
+        """
+        by_seed: dict[int | None, float] = {}
+        missing = None
+        for record in self.records(place.table):
+            if record.metric != metric or not is_of(record, place):
+                continue
+            missing = missing or record.missing
+            value = of(record) if of else record.value
+            if value is not None and (of or math.isfinite(value)):  # PSNR is infinite where two images are the same
+                by_seed[record.provenance.get("seed")] = value
+        if not by_seed:
+            return Numbers(missing=missing or self.why_absent(place, metric))
+        return Numbers(by_seed, None if self.printed else len(by_seed))
+
+
+class PaperSource(Source):
+    """The numbers of results/paper.yaml."""
+
+    printed = True
+
+    def __init__(self) -> None:
+        self._records = {
+            name: [
+                Record(metric, value, 0, {"size": row.size, "decimals": table.decimals}, {"row": id, "group": group})
+                for id, row in table.rows.items()
+                for group, values in row.values.items()
+                for metric, value in values.items()
+            ]
+            for name, table in paper_tables().items()
+        }
+        self._records[LARGE_STYLEGAN2] = [
+            Record("fid", value, 0, {}, {"row": id, "group": "synthesis"})
+            for id, value in read_paper()["figure17"]["fid"].items()
+        ]
+
+    def tables(self) -> list[str]:
+        return list(self._records)
+
+    def records(self, table: str) -> list[Record]:
+        return self._records.get(table, [])
+
+    def why_absent(self, place: Place, metric: str) -> str:
+        if metric == "training":
+            return "the paper draws the curves and prints no number"
+        if metric in ("bands", "spectrum_distance"):
+            return "the paper shows this in pictures and prints no number"
+        if place.table not in self._records:
+            return "the paper prints it inside a picture alone"
+        return "the paper prints none"
+
+    def overhead(self, model: str) -> list[Item]:
+        if model != "pix2pix":
+            return [Item("cost", 0, "", missing="the paper prints the cost of pix2pix alone")]
+        cost = read_paper()["cost"]
+        return [
+            ratio("time per iteration", cost["seconds"]["without"], cost["seconds"]["with"], "s"),
+            ratio("memory", cost["memory_mb"]["without"], cost["memory_mb"]["with"], "MB"),
+        ]
+
+
+class OurSource(Source):
+    """The tables that scripts/reproduce.py wrote, and the costs that scripts/benchmark.py measured.
+
+    Attributes:
+        results: the folder of all results; None: the user's own, and for what is not there the published one.
+        scale: a choice of configs/scale.
+    """
+
+    printed = False
+
+    def __init__(self, results: Path | None, scale: str) -> None:
+        self.results = results
+        self.scale = scale
+        self._records: dict[str, list[Record]] = {}
+
+    def tables(self) -> list[str]:
+        return [name for name in table_names() if name.startswith("table")]
+
+    def records(self, table: str) -> list[Record]:
+        if table == LARGE_STYLEGAN2:
+            return []
+        if table not in self._records:
+            self._records[table] = [
+                replace(record, value=record.value * METRICS[record.metric].unit)
+                if record.value is not None and record.metric in METRICS
+                else record
+                for record in read_records_of(self.results, self.scale, table)
+            ]
+        return self._records[table]
+
+    def files_read(self) -> dict[str, Path]:
+        """The file of each table that was asked for, where there is one."""
+        paths = {table: results_file(self.results, self.scale, table) for table in sorted(self._records)}
+        return {table: path for table, path in paths.items() if path is not None}
+
+    def why_absent(self, place: Place, metric: str) -> str:
+        if place.table == LARGE_STYLEGAN2:
+            command = "python train.py model=stylegan2 dataset=celeba_hq dataset.image_size=1024"
+            return f"no table of ours has it; {command}, with and without loss.ffl=true"
+        command = f"python scripts/reproduce.py table={place.table.removeprefix('table')} scale={self.scale}"
+        records = self.records(place.table)
+        if not records:
+            return command
+        row = read_table(place.table).rows[place.row]
+        if row.quoted:
+            return f"{' '.join(row.labels)} is quoted from literature, not run"
+        not_run = [record.missing for record in records if record.metric == "training" and is_of(record, place)]
+        return "; ".join([*filter(None, not_run[:1]), f"{command} rows={place.row}"])
+
+    def overhead(self, model: str) -> list[Item]:
+        measured = []
+        for folder in [OWN, PUBLISHED] if self.results is None else [self.results]:
+            for file in sorted((folder / "benchmark").glob("*.json")):
+                try:
+                    content = dict(json.loads(file.read_text()))
+                except (ValueError, TypeError):
+                    raise UserError(f"{file}: not a readable JSON; make it again with scripts/benchmark.py") from None
+                device = content.get("device", "")
+                for row in content.get("overhead", []):
+                    if row["model"] != model:
+                        continue
+                    shown = f"{row['without_s']:.4f} to {row['with_s']:.4f} s, {row['ratio'] - 1:+.1%}"
+                    measured.append(Item(f"time per iteration on {device}", row["ratio"], shown))
+                    if row.get("without_bytes"):
+                        before, after = (row[f"{side}_bytes"] / 2**20 for side in ("without", "with"))
+                        measured.append(ratio(f"memory of a step on {device}", before, after, "MiB"))
+            if measured:
+                return measured
+        command = f"python scripts/benchmark.py overhead models={model} json={OWN}/benchmark/overhead.json"
+        return [Item("cost", 0, "", missing=command)]
+
+
+def ratio(label: str, without: float, with_ffl: float, unit: str) -> Item:
+    """What FFL adds to a cost."""
+    shown = f"{without:g} to {with_ffl:g} {unit}, {with_ffl / without - 1:+.1%}"
+    return Item(label, with_ffl / without, shown)
