@@ -127,6 +127,7 @@ def table_names() -> list[str]:
     return [*sorted(numbered, key=lambda name: int(name[5:])), *sorted(set(names) - set(numbered))]
 
 
+@cache
 def read_table(name: str) -> Table:
     """The table ``name``, such as "photos", "table1" or, for short, "1".
 
