@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from scripts.audits.evidence import Place
+from scripts.audits.evidence import RowGroup
 from scripts.tables import read_table
 
 CLAIMS_FILE = Path(__file__).with_name("claims.yaml")
@@ -30,14 +30,14 @@ class Pair:
         return f"{self.model}, {self.data}"
 
     @property
-    def without(self) -> Place:
+    def without(self) -> RowGroup:
         """The row of the baseline."""
-        return Place(self.table, f"{self.rows}_without", self.group)
+        return RowGroup(self.table, f"{self.rows}_without", self.group)
 
     @property
-    def with_ffl(self) -> Place:
+    def with_ffl(self) -> RowGroup:
         """The row of what FFL makes of it."""
-        return Place(self.table, f"{self.rows}_with", self.group)
+        return RowGroup(self.table, f"{self.rows}_with", self.group)
 
     @property
     def metrics(self) -> list[str]:

@@ -18,16 +18,16 @@ from scripts.tables import OWN, PUBLISHED, read_records_of, read_table, results_
 LARGE_STYLEGAN2 = "stylegan2_1024"  # a table of the paper's two numbers in the caption of Figure 17
 
 
-class Place(NamedTuple):
-    """A block of cells: ``table8``, row ``full``, group ``reconstruction``."""
+class RowGroup(NamedTuple):
+    """A row of a table in one group of its columns, such as ``table8``, ``full``, ``reconstruction``."""
 
     table: str
     row: str
     group: str
 
 
-def is_of(record: Record, place: Place) -> bool:
-    """Whether a record of the place's table is about its row and group."""
+def is_of(record: Record, place: RowGroup) -> bool:
+    """Whether a record of that table is about that row and group."""
     return (record.provenance["row"], record.provenance["group"]) == (place.row, place.group)
 
 
@@ -52,14 +52,14 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def why_absent(self, place: Place, metric: str) -> str:
+    def why_absent(self, place: RowGroup, metric: str) -> str:
         """One line on a number that no record holds."""
 
     @abstractmethod
     def overhead(self, model: str) -> list[Item]:
         """Time, and memory where known, of a training step with FFL over one without, as ratios."""
 
-    def numbers(self, place: Place, metric: str, of: Callable[[Record], float | None] | None = None) -> Numbers:
+    def numbers(self, place: RowGroup, metric: str, of: Callable[[Record], float | None] | None = None) -> Numbers:
         """A quantity of a row by seed.
 
         Args:
@@ -107,7 +107,7 @@ class PaperSource(Source):
     def records(self, table: str) -> list[Record]:
         return self._records.get(table, [])
 
-    def why_absent(self, place: Place, metric: str) -> str:
+    def why_absent(self, place: RowGroup, metric: str) -> str:
         if metric == "training":
             return "the paper draws the curves and prints no number"
         if metric in ("bands", "spectrum_distance"):
@@ -161,7 +161,7 @@ class OurSource(Source):
         paths = {table: results_file(self.results, self.scale, table) for table in sorted(self._records)}
         return {table: path for table, path in paths.items() if path is not None}
 
-    def why_absent(self, place: Place, metric: str) -> str:
+    def why_absent(self, place: RowGroup, metric: str) -> str:
         if place.table == LARGE_STYLEGAN2:
             command = "python train.py model=stylegan2 dataset=celeba_hq dataset.image_size=1024"
             return f"no table of ours has it; {command}, with and without loss.ffl=true"

@@ -3,7 +3,7 @@
 The first two arguments of every operator are the claim and the source; the others come from claims.yaml:
 
     rows       the row that the claim is about, then the rows that it is compared with
-    pairs      in their place, names of pairs: with FFL is compared with without
+    pairs      in place of rows, names of pairs: the row with FFL is compared with the one without
     groups     blocks of columns with the words for each; left out: those of the claim
     metrics    left out: all that the paper prints in the block
     leave_out  comparisons that the claim is not about, as "row group" or "row group metric"
@@ -22,7 +22,7 @@ from ffl.metrics import METRICS
 from ffl.metrics.bands import power_ratio
 from ffl.training.record import Record
 from scripts.audits.claims import Claim, Pair, read_pairs
-from scripts.audits.evidence import Place, Source, is_of
+from scripts.audits.evidence import RowGroup, Source, is_of
 from scripts.audits.verdicts import Count, Finding, Item, Numbers, every_part, fewest, judge, matched
 from scripts.tables import read_table
 
@@ -75,7 +75,7 @@ def better(
         group, metric, name = column
         for rival in rivals(rows, column, leave_out):
             label = ", ".join(filter(None, (name, f"against {rival}" if len(rows) > 2 else "")))
-            a, b = (Place(claim.table, row, group) for row in (rows[0], rival))
+            a, b = (RowGroup(claim.table, row, group) for row in (rows[0], rival))
             items.append(compare(source, a, b, metric, label, worse))
     return judge(items, words, count=count)
 
@@ -127,7 +127,7 @@ def most(claim: Claim, source: Source, *, rows: Names, beaten: bool = False) -> 
     absent: list[Item] = []
     for group, metric, _ in columns(claim):
         label = METRICS[metric].label
-        numbers = {row: source.numbers(Place(claim.table, row, group), metric) for row in rows}
+        numbers = {row: source.numbers(RowGroup(claim.table, row, group), metric) for row in rows}
         for row in [row for row in rows if numbers[row].missing]:
             absent.append(Item(f"{label} of {row}", 0, "", missing=numbers.pop(row).missing))
         if len(numbers) > 1:  # the best of one row says nothing; of equal rows the first counts
@@ -171,7 +171,7 @@ def ahead(claim: Claim, source: Source, *, rows: Names, leave_out: Names = ()) -
     for column in columns(claim):
         group, metric, name = column
         names = [rows[0], *rivals(rows, column, leave_out)]
-        own, *others = (source.numbers(Place(claim.table, row, group), metric) for row in names)
+        own, *others = (source.numbers(RowGroup(claim.table, row, group), metric) for row in names)
         best = max((numbers.mean for numbers in others), key=lambda value: direction(metric) * value)
         margin = direction(metric) * (own.mean - best) / best
         missing = next((numbers.missing for numbers in (own, *others) if numbers.missing), None)
@@ -194,9 +194,17 @@ def narrower(
     by: float = 0.0,
     names: Names = ("with FFL", "without"),
 ) -> Finding:
-    """A ``quantity`` of ``measures`` shrinks, by a share of at least ``by``, from without FFL to with it.
+    """A quantity is smaller with FFL than without, by at least a share ``by`` of the latter.
 
-    With ``rows`` in the place of ``pair``, from the second row to the first; ``names`` are the words for the two.
+    Args:
+        claim: the claim.
+        source: of the numbers.
+        quantity: as in ``measures``.
+        words: what a quantity that shrinks enough is called in the summary.
+        pair: name of a pair; or
+        rows: two rows, of which the first is to have the smaller quantity.
+        by: 0 for any difference.
+        names: words for the two sides, the smaller first.
     """
     items = []
     for label in measures(quantity):
@@ -318,7 +326,7 @@ def difference(label: str, change: Numbers, sign: int = 1, group: str = "") -> I
     return Item(label, sign * change.mean, f"{change.mean:+.3f}{spread}", change.runs, within, group, change.missing)
 
 
-def compare(source: Source, a: Place, b: Place, metric: str, group: str = "", worse: bool = False) -> Item:
+def compare(source: Source, a: RowGroup, b: RowGroup, metric: str, group: str = "", worse: bool = False) -> Item:
     """``a`` minus ``b``, where the claim says that ``a`` is better (or worse)."""
     change = source.numbers(a, metric) - source.numbers(b, metric)
     return difference(METRICS[metric].label, change, -direction(metric) if worse else direction(metric), group)
@@ -335,7 +343,7 @@ def shares(claim: Claim, source: Source, rows: Names) -> list[Item]:
     items = []
     for group, metric, name in columns(claim):
         a, b, without, with_ffl = (
-            source.numbers(Place(claim.table, row, group), metric) for row in (*rows, *claim.ffl)
+            source.numbers(RowGroup(claim.table, row, group), metric) for row in (*rows, *claim.ffl)
         )
         gain, full = a - b, with_ffl - without
         missing = gain.missing or full.missing or (None if full.mean else "FFL makes no difference to measure by")
@@ -345,10 +353,10 @@ def shares(claim: Claim, source: Source, rows: Names) -> list[Item]:
 
 
 def measures(quantity: str) -> dict[str, tuple[str, Callable[[Record], float | None] | None]]:
-    """Where a quantity stands: by label, the metric whose records hold it, and what it is in such a record.
+    """How to read a quantity from records: by label, which metric's records hold it, and what it is in one of them.
 
     "spectrum_distance" is the metric of that name, "spatial_loss" the mean squared error at the end of training; every
-    other quantity is one of ``in_band`` in each of the high bands.
+    other quantity is one of ``in_band``, once for each of the high bands.
     """
     if quantity == "spectrum_distance":
         return {METRICS[quantity].label: (quantity, None)}
@@ -377,11 +385,16 @@ def in_band(quantity: str, band: int, record: Record) -> float | None:
 def compare_quantity(
     claim: Claim, source: Source, quantity: str, label: str, pair: str = "", rows: Names = ()
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """A quantity of ``measures`` with FFL and without, or in two rows, for common seeds; and the difference."""
+    """A quantity of ``measures`` in the two rows of a pair, or in two rows of the claim's table.
+
+    Returns:
+        The quantity with FFL, or in the first row; without FFL, or in the second; and the first minus the second. All
+        are of the seeds that both rows have.
+    """
     if pair:
         first, second = read_pairs()[pair].with_ffl, read_pairs()[pair].without
     else:
-        first, second = (Place(claim.table, row, next(iter(claim.groups))) for row in rows)
+        first, second = (RowGroup(claim.table, row, next(iter(claim.groups))) for row in rows)
     # A comparison that was published once stands in for runs whose own numbers are gone.
     for record in source.records(first.table):
         if record.metric == "comparison" and is_of(record, first):

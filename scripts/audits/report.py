@@ -12,7 +12,7 @@ from ffl.metrics import METRICS
 from ffl.metrics.bands import band_labels
 from ffl.training.provenance import code_version
 from scripts.audits.claims import Pair, read_claims, read_claims_file, read_pairs
-from scripts.audits.evidence import OurSource, PaperSource, Place, Source, is_of
+from scripts.audits.evidence import OurSource, PaperSource, RowGroup, Source, is_of
 from scripts.audits.operators import effect, in_band, judge_claim
 from scripts.audits.verdicts import Numbers, judge, matched
 from scripts.tables import PUBLISHED
@@ -109,7 +109,7 @@ def build_report(ours: OurSource, command: str) -> Json:
     return plain
 
 
-def measured_on(source: Source, place: Place) -> str:
+def measured_on(source: Source, place: RowGroup) -> str:
     """The images that a row was measured on, in a few words; "" where it was not."""
     for record in source.records(place.table):
         if is_of(record, place) and "reference" in record.protocol:
@@ -129,7 +129,7 @@ def ablation_setting(paper: Source, ours: Source, row: str) -> Json:
     metrics = read_pairs()["ae_celeba"].metrics
 
     def means(source: Source, name: str) -> tuple[dict[str, float], str | None]:
-        numbers = {metric: source.numbers(Place("table8", name, "reconstruction"), metric) for metric in metrics}
+        numbers = {metric: source.numbers(RowGroup("table8", name, "reconstruction"), metric) for metric in metrics}
         found = {metric: number.mean for metric, number in numbers.items() if number.missing is None}
         return found, None if found else numbers[metrics[0]].missing
 

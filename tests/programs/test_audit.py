@@ -18,7 +18,7 @@ from ffl.training.command import read_words
 from ffl.training.record import Record
 from scripts.audit import audit
 from scripts.audits.claims import Claim, read_claims, read_pairs
-from scripts.audits.evidence import OurSource, PaperSource, Place, Source
+from scripts.audits.evidence import OurSource, PaperSource, RowGroup, Source
 from scripts.audits.operators import difference, judge_claim, shares
 from scripts.audits.report import ablation_setting, markdown
 from scripts.audits.verdicts import Item, Numbers, every_part, judge
@@ -91,10 +91,10 @@ class MadeUp(Source):
             ]
         return found
 
-    def why_absent(self, place: Place, metric: str) -> str:
+    def why_absent(self, place: RowGroup, metric: str) -> str:
         raise AssertionError("every number is there")
 
-    def numbers(self, place: Place, metric: str, of: Callable[[Record], float | None] | None = None) -> Numbers:
+    def numbers(self, place: RowGroup, metric: str, of: Callable[[Record], float | None] | None = None) -> Numbers:
         usual = self.sign * APART.get((place.table, place.row, metric), GOODNESS[place.table][place.row])
         good = self.changes.get((place.table, place.row), usual)
         if of is not None:
@@ -294,7 +294,7 @@ def test_which_setting_of_an_ablation_the_printed_numbers_fit() -> None:
         near: str = ""
         scales: tuple[float, float] = (1.01, 1.05)
 
-        def numbers(self, place: Place, metric: str, of: Callable[[Record], float | None] | None = None) -> Numbers:
+        def numbers(self, place: RowGroup, metric: str, of: Callable[[Record], float | None] | None = None) -> Numbers:
             if place.row.startswith("no_ampli"):
                 return Numbers(missing="not run")
             is_near = place.row.endswith("_no_mse") == (self.near == "left out")
@@ -318,7 +318,7 @@ def test_a_gap_must_shrink_everywhere_and_far_enough() -> None:
     class Measured(MadeUp):
         with_ffl: tuple[dict[int | None, float], ...] = ()  # error in the top octave, and in the corners
 
-        def numbers(self, place: Place, metric: str, of: Callable[[Record], float | None] | None = None) -> Numbers:
+        def numbers(self, place: RowGroup, metric: str, of: Callable[[Record], float | None] | None = None) -> Numbers:
             assert of is not None
             top = of(Record("bands", None, 9, {}, details={"error": [1, 0]}))
             values: dict[int | None, float] = {1: 1.0, 2: 1.0}
@@ -480,8 +480,8 @@ def test_own_tables_come_before_the_published_ones(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     _write(tmp_path / "outputs" / "results", "table1", _records("celeba_with", psnr=1.0))
     mixed = OurSource(None, "cpu")
-    assert mixed.numbers(Place("table1", "celeba_with", "reconstruction"), "psnr").by_seed == {1: 1.0}
-    assert len(mixed.numbers(Place("table8", "full", "reconstruction"), "psnr").by_seed) == 3
+    assert mixed.numbers(RowGroup("table1", "celeba_with", "reconstruction"), "psnr").by_seed == {1: 1.0}
+    assert len(mixed.numbers(RowGroup("table8", "full", "reconstruction"), "psnr").by_seed) == 3
     assert mixed.files_read() == {
         "table1": Path("outputs/results/cpu/table1.json"),
         "table8": PUBLISHED / "cpu" / "table8.json",
@@ -516,11 +516,11 @@ def test_numbers_that_are_not_there_say_why(tmp_path: Path) -> None:
     _write(tmp_path, "table1", _records("celeba_with", psnr=math.inf, lfd=9.0))
     _write(tmp_path, "table5", _records("spade_with", group="cityscapes", miou=0.623))
     source = OurSource(tmp_path, "cpu")
-    place = Place("table5", "spade_with", "cityscapes")
+    place = RowGroup("table5", "spade_with", "cityscapes")
     assert source.numbers(place, "miou").mean == pytest.approx(62.3)  # in percent, as the paper's
     quoted = source.numbers(place._replace(row="crn"), "miou")
     assert quoted.missing == "CRN is quoted from literature, not run"
-    place = Place("table1", "celeba_with", "reconstruction")
+    place = RowGroup("table1", "celeba_with", "reconstruction")
     command = "python scripts/reproduce.py table=1 scale=cpu rows=celeba_with"
     assert source.numbers(place, "psnr").missing == command  # infinite: no mean, and no difference, can be taken of it
     assert source.numbers(place, "bands").missing == command
