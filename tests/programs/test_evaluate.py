@@ -238,7 +238,7 @@ def test_mistakes_give_one_line_and_a_non_zero_exit(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *prepare(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
-        run_program("evaluate", evaluate.task, evaluate.check)
+        run_program("evaluate", lambda config, overrides: evaluate.evaluate(config), evaluate.check)
     assert stopped.value.code == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: ")
