@@ -137,26 +137,11 @@ def test_options_of_a_loss_that_is_off_are_no_settings(tmp_path: Path, monkeypat
     ]
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ([], "no runs given"),
-        (["nowhere"], "nowhere: no run directories there"),
-        (["runs/cache"], "no run directories there"),
-        (["runs/*", "sort=mos"], "sort=mos: no such column; there are loss.alpha, psnr, lfd"),
-        (["runs/*", "out=table.txt"], "out=table.txt: expected a name that ends in .csv"),
-        (["runs/*", "to=x.csv"], "unknown key to: allowed: out, sort"),
-    ],
-)
-def test_mistakes_are_named(runs: Path, words: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        collect_words(*words)
-
-
-def test_damaged_metrics_are_named(runs: Path) -> None:
-    (runs / "a/metrics.json").write_text("{")
-    with pytest.raises(UserError, match=r"runs/a/metrics\.json: not what evaluate\.py writes"):
-        collect_words("runs/*")
+def test_a_folder_without_a_run_is_passed_over_or_named(runs: Path) -> None:
+    """Other mistakes are in bad_input."""
+    assert [run.name for run in rows_of("runs/cache", "runs/a")] == ["a"]
+    with pytest.raises(UserError, match="runs/cache: no run directories there"):
+        rows_of("runs/cache")
 
 
 def test_as_a_user_calls_it(runs: Path) -> None:
