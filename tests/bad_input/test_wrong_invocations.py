@@ -23,7 +23,14 @@ CASES = [
     *result_cases.CASES,
 ]
 # What a refused program may leave: images that it decoded on the way, and the locks of that cache.
-LEAVES = ("outputs", "outputs/cache", "outputs/cache/*.cache", "outputs/cache/*.lock", "outputs/run/.lock")
+LEAVES = (
+    "outputs",
+    "outputs/cache",
+    "outputs/cache/*.cache",
+    "outputs/cache/*.cache/*",
+    "outputs/cache/*.lock",
+    "outputs/run/.lock",
+)
 NO_NETWORK = "http://127.0.0.1:9"  # a port at which nobody answers
 LONGEST = 600  # characters of a message
 # Run as a user does, to see that what is run in this process behaves alike.
