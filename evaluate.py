@@ -41,27 +41,29 @@ def evaluate(config: Config) -> list[Record]:
     """Measure what the config names, print a table and write ``metrics.json``.
 
     Args:
-        config: the resolved configuration of configs/evaluate.yaml.
+        config: composed from configs/evaluate.yaml, and found right by ``check``.
     Returns:
         One record per metric, and one of the power by frequency band where the images have one size.
     """
-    check(config)
     device = choose_device(config["accelerator"])
     distributed.start(device)
     allow_tf32(False)
-    with distributed.report_lost_processes("Start the command again"):
-        measured = evaluate_folders if config["run"] is None else evaluate_run
-        records, path = measured(config, device)
-        if distributed.rank() == 0:
-            with failed_writes(path, "make room, or set out=DIR"):
-                write_metrics(path, records)
-            print(f"{table(records)}\n\nwritten to {path}")
+    try:
+        with distributed.report_lost_processes("Start the command again"):
+            measured = evaluate_folders if config["run"] is None else evaluate_run
+            records, path = measured(config, device)
+            if distributed.rank() == 0:
+                with failed_writes(path, "make room, or set out=DIR"):
+                    write_metrics(path, records)
+                print(f"{table(records)}\n\nwritten to {path}")
+    finally:
+        distributed.stop()
     return records
 
 
 def evaluate_folders(config: Config, device: torch.device) -> tuple[list[Record], Path]:
     """Records of ``real=DIR fake=DIR``, and where they go."""
-    # Mistakes first: metrics that folders have not, images without partners, too few of them.
+    # Mistakes before anything is measured: metrics that folders cannot have, images without partners, too few of them.
     names = choose_metrics(config["metrics"], "reconstruction", None, has_real=True)
     files = paired_files(Path(config["real"]), Path(config["fake"]))
     if config["num_images"] is not None and config["num_images"] > len(files):
@@ -84,7 +86,7 @@ def evaluate_folders(config: Config, device: torch.device) -> tuple[list[Record]
 
 def evaluate_run(config: Config, device: torch.device) -> tuple[list[Record], Path]:
     """Records of ``run=DIR``, and where they go."""
-    # The run, its data set and its model; then what is asked of them, before anything is generated.
+    # Mistakes before anything is generated: what is asked of the run must be what its model and its data set can do.
     run = open_run(
         Path(config["run"]),
         config["split"],
@@ -103,7 +105,7 @@ def evaluate_run(config: Config, device: torch.device) -> tuple[list[Record], Pa
     has_real = has_real_images(dataset)
     names = choose_metrics(config["metrics"], task, dataset.name, has_real)
 
-    # Generated images beside real ones: each beside its own, or in synthesis beside the whole split.
+    # Each image is generated beside its real one; in synthesis, which has no pairs, beside those of the whole split.
     real_count = len(dataset) if task == "synthesis" else num_images
     real = RealImages(dataset, real_count, config["batch_size"], config["protocol"])
     batches = generated_images(model, task, num_images, real, config["seed"])
@@ -178,13 +180,5 @@ def check(config: Config) -> None:
     check_program(**config)
 
 
-def task(config: Config, overrides: list[str]) -> None:
-    """One job of the command line."""
-    try:
-        evaluate(config)
-    finally:
-        distributed.stop()
-
-
 if __name__ == "__main__":
-    run_program("evaluate", task, check)
+    run_program("evaluate", lambda config, overrides: evaluate(config), check)

@@ -3,9 +3,7 @@
     python scripts/collect.py DIR [DIR ...] [sort=psnr] [out=FILE.csv]
 
 DIR: run directories, or patterns such as 'outputs/ae-*'; other folders among them are passed over. A row for each run:
-the settings in which the runs differ, its step, the metrics that evaluate.py wrote, and its last losses. sort is any
-column: metrics and losses come with the best first, settings in their order. out writes the table as CSV and, beside
-it, as Markdown; where the runs differ in one number (and in seeds, if at all), also a plot of the column against it.
+the settings in which the runs differ, its step, the metrics that evaluate.py wrote, and its last losses.
 """
 
 import csv
@@ -26,8 +24,8 @@ from matplotlib.figure import Figure
 from ffl.errors import UserError
 from ffl.files import failed_writes, write_text
 from ffl.metrics import METRICS
+from ffl.training.command import run_script
 from ffl.training.config import flatten, idle_options
-from ffl.training.program import run_script
 from ffl.training.run_directory import RunDirectory
 from scripts.figures.style import save
 
@@ -39,8 +37,8 @@ IDLE = "–"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One run.
+class SweepRun:
+    """What the files of one run say.
 
     Attributes:
         name: of its directory.
@@ -53,7 +51,7 @@ class Row:
     results: Mapping[str, float]
 
 
-def find_runs(patterns: list[str]) -> list[RunDirectory]:
+def find_runs(patterns: tuple[str, ...]) -> list[RunDirectory]:
     """The runs that paths and patterns name, each once, in order.
 
     Raises:
@@ -66,8 +64,12 @@ def find_runs(patterns: list[str]) -> list[RunDirectory]:
     return list(found.values())
 
 
-def read_row(run: RunDirectory) -> Row:
-    """What a run's files say."""
+def read_run(run: RunDirectory) -> SweepRun:
+    """The settings and results of a run.
+
+    Raises:
+        UserError: if its metrics are damaged.
+    """
     config = flatten(run.config())
     idle = idle_options(config)
     settings = {
@@ -75,154 +77,138 @@ def read_row(run: RunDirectory) -> Row:
         for key, value in config.items()
         if key not in PLACES and not key.startswith("recipe.")
     }
+
     results: dict[str, float] = {}
     for path in sorted(run.path.glob("metrics*.json")):
+        try:
+            content = json.loads(path.read_text())
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: not what evaluate.py writes; evaluate the run again")
         task = path.stem.removeprefix("metrics").lstrip("_")
-        results |= {f"{task}:{name}" if task else name: value for name, value in _metrics(path).items()}
+        for name, value in content.items():
+            if isinstance(value, str):  # JSON has no infinity
+                value = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}.get(value)
+            if is_number(value):
+                results[f"{task}:{name}" if task else name] = value
+
     if lines := run.log_lines():
         last = lines[-1]
         losses = last.get("losses")
         results |= {f"loss/{name}": value for name, value in (losses if isinstance(losses, dict) else {}).items()}
         results["step"] = last["step"]
-        if isinstance(last.get("images_per_second"), int | float):
+        if is_number(last.get("images_per_second")):
             results["images_per_second"] = last["images_per_second"]
-    return Row(run.path.name, settings, results)
+    return SweepRun(run.path.name, settings, results)
 
 
-def _metrics(path: Path) -> dict[str, float]:
-    try:
-        content = json.loads(path.read_text())
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not what evaluate.py writes; evaluate the run again")
-    numbers = {name: _number(value) for name, value in content.items() if name != "records"}
-    return {name: value for name, value in numbers.items() if value is not None}
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON or YAML file is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _number(value: Any) -> float | None:
-    """A metric of metrics.json, where infinity is text; None for one that is missing."""
-    if isinstance(value, str):
-        return {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}.get(value)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def swept_keys(rows: list[Row]) -> list[str]:
-    """Settings in which runs differ, in the order of the configuration."""
-    keys = dict.fromkeys(key for row in rows for key in row.settings)
-    return [key for key in keys if _differ(_values(rows, key))]
-
-
-def _differ(values: list[Any]) -> bool:
-    return any(value != values[0] for value in values)
-
-
-def _values(rows: list[Row], key: str) -> list[Any]:
-    """A setting of each run that it means something in."""
-    values = [row.settings.get(key, ABSENT) for row in rows]
+def meaningful_values(runs: list[SweepRun], key: str) -> list[Any]:
+    """A setting of each run in which it means something."""
+    values = [run.settings.get(key, ABSENT) for run in runs]
     return [value for value in values if value != IDLE]
 
 
-def result_columns(rows: list[Row]) -> list[str]:
+def swept_keys(runs: list[SweepRun]) -> list[str]:
+    """Settings in which runs differ, in the order of the configuration."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    values = {key: meaningful_values(runs, key) for key in keys}
+    return [key for key in keys if any(value != values[key][0] for value in values[key])]
+
+
+def result_columns(runs: list[SweepRun]) -> list[str]:
     """Metrics in the order of ``METRICS``, then losses and the rest."""
-    present = {key for row in rows for key in row.results}
+    present = {key for run in runs for key in run.results}
     metrics = [key for name in METRICS for key in sorted(present) if key.rpartition(":")[2] == name]
     return [*metrics, *sorted(present - set(metrics), key=lambda key: (not key.startswith("loss/"), key))]
 
 
-def sorted_rows(rows: list[Row], column: str) -> list[Row]:
-    """Rows by a column: the best result or the smallest setting first, rows without it last.
-
-    Raises:
-        UserError: if there is no such column.
-    """
-    results, settings = result_columns(rows), swept_keys(rows)
-    if column in results:
-        metric = METRICS.get(column.rpartition(":")[2])
-        falls = metric.higher_is_better if metric is not None else not column.startswith("loss/")
-
-        def result(row: Row) -> tuple[bool, float]:
-            value = row.results.get(column, math.nan)
-            return math.isnan(value), -value if falls else value
-
-        return sorted(rows, key=result)
-    if column in settings:
-        return sorted(rows, key=lambda row: _order(row.settings.get(column)))
-    raise UserError(f"sort={column}: no such column; there are {', '.join([*settings, *results])}")
-
-
-def _order(value: Any) -> tuple[int, float, str]:
-    return (0, float(value), "") if _is_number(value) else (1, 0.0, str(value))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def csv_text(rows: list[Row]) -> str:
-    """The table with every digit; empty where a run lacks a value."""
-    settings, results = swept_keys(rows), result_columns(rows)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", *settings, *results])
-    for row in rows:
-        writer.writerow(
-            [
-                row.name,
-                *(row.settings.get(key, ABSENT) for key in settings),
-                *(row.results.get(key, "") for key in results),
-            ]
-        )
-    return text.getvalue()
-
-
-def markdown_text(rows: list[Row]) -> str:
-    """The table for readers: five digits, an arrow towards the better."""
-    settings, results = swept_keys(rows), result_columns(rows)
-    lines = [_line(["run", *settings, *map(_head, results)]), _line(["---"] * (1 + len(settings) + len(results)))]
-    for row in rows:
-        values = [f"{row.results[key]:.5g}" if key in row.results else "–" for key in results]
-        lines.append(_line([row.name, *(str(row.settings.get(key, ABSENT)) for key in settings), *values]))
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
-
-
-def _head(column: str) -> str:
+def column_head(column: str) -> str:
+    """A column of results with an arrow towards the better, where it is a metric."""
     metric = METRICS.get(column.rpartition(":")[2])
     return column if metric is None else f"{column} {'↑' if metric.higher_is_better else '↓'}"
 
 
-def plotted_key(rows: list[Row]) -> str | None:
+def sorted_runs(runs: list[SweepRun], column: str) -> list[SweepRun]:
+    """Runs by a column: the best result or the smallest setting first, runs without it last.
+
+    Raises:
+        UserError: if there is no such column.
+    """
+    results, settings = result_columns(runs), swept_keys(runs)
+    if column not in [*results, *settings]:
+        raise UserError(f"sort={column}: no such column; there are {', '.join([*settings, *results])}")
+    metric = METRICS.get(column.rpartition(":")[2])
+    falls = metric.higher_is_better if metric is not None else not column.startswith("loss/")
+
+    def place(run: SweepRun) -> tuple[bool, float, str]:
+        if column in results:
+            value = run.results.get(column, math.nan)
+            return math.isnan(value), -value if falls else value, ""
+        setting: Any = run.settings.get(column)
+        return (False, float(setting), "") if is_number(setting) else (True, 0.0, str(setting))
+
+    return sorted(runs, key=place)
+
+
+def csv_text(runs: list[SweepRun]) -> str:
+    """The table with every digit; empty where a run lacks a value."""
+    settings, results = swept_keys(runs), result_columns(runs)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["run", *settings, *results])
+    for run in runs:
+        values = [*(run.settings.get(key, ABSENT) for key in settings), *(run.results.get(key, "") for key in results)]
+        writer.writerow([run.name, *values])
+    return text.getvalue()
+
+
+def markdown_text(runs: list[SweepRun]) -> str:
+    """The table for readers: five digits, an arrow towards the better."""
+    settings, results = swept_keys(runs), result_columns(runs)
+    rows = [["run", *settings, *map(column_head, results)], ["---"] * (1 + len(settings) + len(results))]
+    for run in runs:
+        values = [f"{run.results[key]:.5g}" if key in run.results else "–" for key in results]
+        rows.append([run.name, *(str(run.settings.get(key, ABSENT)) for key in settings), *values])
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in rows)
+
+
+def plotted_key(runs: list[SweepRun]) -> str | None:
     """The one setting that differs and is a number wherever it means something, seeds aside; None unless just one."""
-    numeric = [key for key in swept_keys(rows) if key != "seed" and all(map(_is_number, _values(rows, key)))]
+    numeric = [key for key in swept_keys(runs) if key != "seed" and all(map(is_number, meaningful_values(runs, key)))]
     return numeric[0] if len(numeric) == 1 else None
 
 
-def plot(rows: list[Row], key: str, column: str) -> Figure:
-    """A point for each run, a line through the mean of each value, one for each group of runs that differ otherwise.
+def plot(runs: list[SweepRun], key: str, column: str) -> Figure:
+    """A result against a setting: a point for each run, a line through the mean of each value.
 
-    Runs in which it means nothing are a dashed line at their mean.
+    Runs that differ in other settings have a line for each group; runs in which the setting means nothing are a dashed
+    line at their mean.
     """
-    others = [other for other in swept_keys(rows) if other not in (key, "seed")]
+    others = [other for other in swept_keys(runs) if other not in (key, "seed")]
     groups: dict[str, dict[float, list[float]]] = {}
     without: dict[str, list[float]] = {}
-    for row in rows:
-        value = row.results.get(column, math.nan)
+    for run in runs:
+        value = run.results.get(column, math.nan)
         if not math.isfinite(value):
             continue
-        label = ", ".join(f"{other}={row.settings.get(other, ABSENT)}" for other in others)
-        if row.settings[key] != IDLE:
-            groups.setdefault(label, {}).setdefault(float(row.settings[key]), []).append(value)
-        else:
+        label = ", ".join(f"{other}={run.settings.get(other, ABSENT)}" for other in others)
+        if run.settings[key] == IDLE:
             without.setdefault(label, []).append(value)
+        else:
+            groups.setdefault(label, {}).setdefault(float(run.settings[key]), []).append(value)
+
     figure = Figure(figsize=(4.5, 3.0), layout="constrained")
     axes = figure.add_subplot()
     for label, points in groups.items():
         places = sorted(points)
-        (line,) = axes.plot(places, [sum(points[place]) / len(points[place]) for place in places], label=label or None)
+        means = [sum(points[place]) / len(points[place]) for place in places]
+        (line,) = axes.plot(places, means, label=label or None)
         for place in places:
             axes.plot([place] * len(points[place]), points[place], "o", markersize=4, color=line.get_color())
     for number, (label, level) in enumerate(without.items(), len(groups)):
@@ -231,38 +217,41 @@ def plot(rows: list[Row], key: str, column: str) -> Figure:
     if values and min(values) > 0 and max(values) >= 20 * min(values):
         axes.set_xscale("log")
     axes.set_xlabel(key)
-    axes.set_ylabel(_head(column))
+    axes.set_ylabel(column_head(column))
     if len(groups) + len(without) > 1:
         axes.legend()
     return figure
 
 
-def collect(arguments: list[str]) -> None:
-    """The program; ``arguments`` are its words."""
-    settings = dict(item.split("=", 1) for item in arguments if "=" in item)
-    patterns = [item for item in arguments if "=" not in item]
-    if unknown := settings.keys() - {"sort", "out"}:
-        raise UserError(f"unknown key {min(unknown)}; allowed: sort, out")
-    if not patterns:
+def collect(*runs: str, sort: str | None = None, out: Path | None = None) -> None:
+    """Print the table of runs, and write it.
+
+    Args:
+        runs: run directories, or patterns.
+        sort: any column: metrics and losses come with the best first, settings in their order.
+        out: FILE.csv for the table, which also goes beside it as Markdown; where the runs differ in one number (and in
+            seeds, if at all), also a plot of the column against it.
+    """
+    if not runs:
         raise UserError("no runs given; name directories, such as 'outputs/ae-*'")
-    rows = [read_row(run) for run in find_runs(patterns)]
-    columns = result_columns(rows)
-    rows = sorted_rows(rows, settings["sort"]) if "sort" in settings else rows
-    print(markdown_text(rows), end="")
-    if "out" not in settings:
-        return
-    out = Path(settings["out"])
-    if out.suffix != ".csv":
+    if out is not None and out.suffix != ".csv":
         raise UserError(f"out={out}: expected a name that ends in .csv")
+    swept = [read_run(run) for run in find_runs(runs)]
+    if sort is not None:
+        swept = sorted_runs(swept, sort)
+    print(markdown_text(swept), end="")
+    if out is None:
+        return
     written = [out, out.with_suffix(".md")]
     with failed_writes(out, "make room, or choose another place with out=FILE.csv"):
-        write_text(out, csv_text(rows))
-        write_text(out.with_suffix(".md"), markdown_text(rows))
-        column = settings["sort"] if settings.get("sort") in columns else next(iter(columns), None)
-        if (key := plotted_key(rows)) is not None and column is not None:
-            written += save(plot(rows, key, column), out.with_suffix(".png"))
+        write_text(out, csv_text(swept))
+        write_text(out.with_suffix(".md"), markdown_text(swept))
+        columns = result_columns(swept)
+        column = sort if sort in columns else next(iter(columns), None)
+        if (key := plotted_key(swept)) is not None and column is not None:
+            written += save(plot(swept, key, column), out.with_suffix(".png"))
     print(f"\nwritten to {', '.join(map(str, written))}")
 
 
 if __name__ == "__main__":
-    run_script(collect, __doc__)
+    run_script(collect)

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from datasets import DATASETS, ImageDataset, Split, build_dataset
+from datasets import ImageDataset, Split, build_dataset
 from ffl.errors import UserError
 from ffl.training.checkpoint import load_newest
-from ffl.training.config import Seed, check_section
+from ffl.training.config import Seed, describe, matches
 from ffl.training.model import Model
 from ffl.training.program import Config
 from ffl.training.run_directory import RunDirectory
-from models import MODELS, restore_model
+from models import restore_model
+from run_config import check_named
 
 
 @dataclass(frozen=True)
@@ -78,21 +79,11 @@ def checked_config(run: RunDirectory) -> Config:
     """
     config = run.config()
     try:
-        check_section("", {key: config.get(key) for key in ("seed", "data_root")}, _top_level, provided=set())
-        for section, registry, provided in (
-            ("model", MODELS, {"image_size", "objective"}),
-            ("dataset", DATASETS, {"split", "data_root", "cache_dir"}),
-        ):
-            chosen = config.get(section)
-            name = str(chosen.get("name")) if isinstance(chosen, dict) else ""
-            if not isinstance(chosen, dict) or name not in registry:
-                raise UserError(f"{section}.name={name}: expected one of {', '.join(sorted(registry))}")
-            options = {key: value for key, value in chosen.items() if key != "name"}
-            check_section(section, options, registry[name], provided=provided)
+        for key, hint in (("seed", Seed), ("data_root", str)):
+            if not matches(config.get(key), hint):
+                raise UserError(f"{key}={config.get(key)}: expected {describe(hint)}")
+        for section in ("model", "dataset"):
+            check_named(section, config.get(section))
     except UserError as error:
         raise UserError(f"{run.path / 'config.yaml'}: {error}") from None
     return config
-
-
-def _top_level(seed: Seed, data_root: str) -> None:
-    """Keys besides the sections that are read from a run's configuration, with their types."""

@@ -18,7 +18,9 @@ from torchmetrics import Metric
 from ffl.metrics.base import check_images
 
 SMALLEST = 8  # pixels on an edge: below, no octave fits between the slowest wave and the Nyquist frequency
-CHUNK = 1 << 19  # numbers of one image tensor that are transformed at a time: what the caches of a CPU hold
+# Numbers of one image tensor that are transformed at a time, which a CPU's caches hold: at 256x256 twice as fast as 20
+# images at once.
+CHUNK = 1 << 19
 
 
 def octave_edges(height: int, width: int) -> list[float]:
@@ -90,8 +92,8 @@ class BandPower(Metric):
         self.size = height, width
         self.edges = octave_edges(height, width)
         self.paired = paired
-        # Whole spectra are summed and cut into bands at the end: to do that for each image would take ten times longer
-        # than the transform. Images are real, so that half a spectrum says all.
+        # Whole spectra are summed and cut into bands at the end, which takes an eighth of the time of cutting the
+        # spectrum of each image (measured at 64x64). Images are real, so that half a spectrum says all.
         for kind in ("real", "fake", "error"):
             spectrum = torch.zeros(height, width // 2 + 1, dtype=torch.float64)
             self.add_state(kind, spectrum, dist_reduce_fx="sum")

@@ -3,7 +3,7 @@
 The images are the first of the test split, or those of the first latents: nobody picked them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,19 @@ from ffl.spectrum import log_spectrum
 from ffl.training.logger import label_colours
 from ffl.training.model import Task
 from ffl.training.run_directory import RunDirectory
-from scripts.figures.sources import Drawing, Settings, Source, TableRun, find_all, pair
+from scripts.figures.runs import (
+    Drawing,
+    FoundRuns,
+    TableRun,
+    about,
+    describe,
+    first_items,
+    generate,
+    pair,
+    score,
+)
 from scripts.figures.style import BODY, GAP, PAGE_WIDTH, SMALL, TITLE, Sheet, limits, save
+from scripts.runs import OpenedRun
 
 NUM_IMAGES = 4
 LABEL_WIDTH = 0.2
@@ -46,31 +57,10 @@ class Block:
     scores: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Line:
-    """Pictures of one kind in a block.
-
-    Attributes:
-        label: to their left.
-        images: float (N, 3, H, W) in [-1, 1].
-        spectra: whether they have any.
-    """
-
-    label: str
-    images: Tensor
-    spectra: bool = True
-
-
 def ablations(table: str, group: str) -> tuple[TableRun, ...]:
     """The rows of Table 8, or of another of its form."""
-    rows = {
-        "baseline": "baseline",
-        "full": "full FFL",
-        "no_freq": "w/o freq",
-        "no_phase": "w/o phase",
-        "no_ampli": "w/o ampli",
-        "no_focal": "w/o focal",
-    }
+    without = {f"no_{part}": f"w/o {part}" for part in ("freq", "phase", "ampli", "focal")}
+    rows = {"baseline": "baseline", "full": "full FFL", **without}
     return tuple(TableRun(table, row, label, group) for row, label in rows.items())
 
 
@@ -102,117 +92,17 @@ BASELINES = (
 MOST_COLUMNS = 6
 
 
-def figure(number: int, settings: Settings) -> Drawing:
-    """A figure of ``BLOCKS``; a block none of whose runs is there is left out.
-
-    Raises:
-        UserError: if no run of any block is there.
-    """
-    blocks = BLOCKS[number]
-    found, missing = find_all([run for block in blocks for run in block.runs], settings)
-    sheet, captions, y = Sheet(), [], 0.02
-    drawn: dict[str, dict[str, Any]] = {}
-    for block in blocks:
-        sources = {run.label: Source(found[run], settings) for run in block.runs if run in found}
-        drawn |= {f"{run.table} {run.row}": sources[run.label].about for run in block.runs if run in found}
-        if sources:
-            y, caption = draw_runs(sheet, y, sources, block.task, block.scores)
-            captions.append(caption)
-    caption = f"{' '.join(captions)} Spectra: {SPECTRA}."
-    sheet.caption(caption, gap=0.04)
-    return Drawing(sheet.finish(), caption, runs=drawn, missing=missing)
-
-
-def draw_runs(
-    sheet: Sheet, y: float, sources: dict[str, Source], task: Task | None = None, scores: Sequence[str] = ()
-) -> tuple[float, str]:
-    """Draw a block from its runs, by label; returns where the next one begins, and a caption.
-
-    Raises:
-        UserError: if the runs are not of the same images.
-    """
-    first = next(iter(sources.values()))
-    lines = [] if task == "synthesis" else given(first)
-    for label, source in sources.items():
-        if source.dataset.fingerprint != first.dataset.fingerprint:
-            paths = f"{source.run.path} and {first.run.path}"
-            raise UserError(f"{paths} are of different images; compare runs on the same data")
-        measured = [text for name in scores if (text := source.score(name)) is not None]
-        count = min(NUM_IMAGES, len(source.dataset))
-        lines.append(Line("\n".join([label, *measured]), source.generate(count, task)))
-    height, width = first.dataset.image_size
-    name = MODELS[first.config["model"]["name"]]
-    title = f"{name}, {TASKS[task or first.model.tasks[0]]}, {first.dataset.name} {width}×{height}"
-    shown = "first latents" if task == "synthesis" else "first test images"
-    steps = ", ".join(f"{label} step {source.step}" for label, source in sources.items())
-    caption = f"{title}: {shown}, seed {first.config['seed']}, {steps}."
-    return draw_lines(sheet, y, title, lines), caption
-
-
-def given(source: Source) -> list[Line]:
-    """What the model starts from, and the real images."""
-    batch = {key: value for key, value in source.batch(NUM_IMAGES).items() if key in source.model.inputs | {"image"}}
-    lines = []
-    if "label" in batch:
-        lines.append(Line("labels", from_uint8(label_colours(batch["label"].cpu())), spectra=False))
-    if "source" in batch:
-        lines.append(Line("input", batch["source"].cpu(), spectra=False))
-    if "image" in batch:
-        lines.append(Line("real", batch["image"].cpu()))
-    return lines
-
-
-def draw_lines(sheet: Sheet, y: float, title: str, lines: list[Line]) -> float:
-    """Pictures on the left, their spectra on the right, a line each; returns the y below.
-
-    Spectra in a column share one grey scale, so that they can be compared.
-    """
-    columns = len(lines[-1].images)
-    lines_of_text = max(line.label.count("\n") for line in lines)
-    left, middle = LABEL_WIDTH + lines_of_text * 0.12, 0.1
-    cell = (PAGE_WIDTH - left - middle) / (2 * columns)
-    height, width = lines[-1].images.shape[-2:]
-    pitch = (cell - GAP) * height / width + GAP
-    spectra_x = left + columns * cell + middle
-    sheet.text(left + columns * cell / 2, y, title, TITLE)
-    y += 0.19
-    first = next(number for number, line in enumerate(lines) if line.spectra)
-    sheet.text(spectra_x + columns * cell / 2, y + first * pitch - 0.19, "log spectra", TITLE)
-    spectra = {line.label: [log_spectrum(image[None]) for image in line.images] for line in lines if line.spectra}
-    scales = [limits(*column) for column in zip(*spectra.values(), strict=True)]
-    for line in lines:
-        size = label_size(line, pitch)
-        sheet.text(left - 0.1 - lines_of_text * 0.06, y + (pitch - GAP) / 2, line.label, size, rotation=90)
-        for column, image in enumerate(line.images):
-            sheet.picture(left + column * cell, y, cell - GAP, image)
-            if line.spectra:
-                sheet.map(spectra_x + column * cell, y, cell - GAP, spectra[line.label][column], scales[column])
-        y += pitch
-    return y + 0.08
-
-
-def label_size(line: Line, pitch: float) -> float:
-    """Points at which the label of a line fits its height."""
-    longest = max(map(len, line.label.split("\n")))
-    return min(BODY + 0.5, max(SMALL - 1.5, pitch * 72 / (0.6 * longest)))
-
-
-def figure1(settings: Settings) -> Drawing:
-    """Real images and those of models without the focal frequency loss, with the spectra of both."""
-    found, missing = find_all(BASELINES, settings)
-    each = MOST_COLUMNS // len(found)
-    cell = (PAGE_WIDTH - LABEL_WIDTH) / (each * len(found))
+def figure1(found: FoundRuns) -> Drawing:
+    """Figure 1: real images and those of models without the focal frequency loss, with the spectra of both."""
+    runs = found.open()
+    each = MOST_COLUMNS // len(runs)
+    cell = (PAGE_WIDTH - LABEL_WIDTH) / (each * len(runs))
     sheet, top = Sheet(), 0.34
-    titles: list[str] = []
-    drawn: dict[str, dict[str, Any]] = {}
-    for number, (run, directory) in enumerate(found.items()):
-        source = Source(directory, settings)
-        drawn[f"{run.table} {run.row}"] = source.about
-        titles.append(f"{run.label} on {source.describe()}")
-        height, width = source.dataset.image_size
+    for number, (row, run) in enumerate(runs.items()):
+        height, width = run.dataset.image_size
         x = LABEL_WIDTH + number * each * cell
-        sheet.text(x + (each * cell - GAP) / 2, 0.02, f"{run.label}\n{source.dataset.name} {width}×{height}", BODY)
-        for real, fake in zip(source.batch(each)["image"].cpu(), source.generate(each), strict=True):
+        sheet.text(x + (each * cell - GAP) / 2, 0.02, f"{row.label}\n{run.dataset.name} {width}×{height}", BODY)
+        for real, fake in zip(first_items(run, each)["image"].cpu(), generate(run, each), strict=True):
             spectra = [log_spectrum(image[None]) for image in (real, fake)]
             for line, image in enumerate((real, fake)):
                 sheet.picture(x, top + line * cell, cell - GAP, image)
@@ -220,21 +110,114 @@ def figure1(settings: Settings) -> Drawing:
             x += cell
     for line, label in enumerate(("real", "generated", "real, spectrum", "generated, spectrum")):
         sheet.text(0.1, top + (line + 0.5) * cell, label, BODY, rotation=90)
-    caption = f"Without FFL, first test images: {'; '.join(titles)}. Spectra: {SPECTRA}."
+    titles = "; ".join(f"{row.label} on {describe(run)}" for row, run in runs.items())
+    caption = f"Without FFL, first test images: {titles}. Spectra: {SPECTRA}."
     sheet.caption(caption)
-    return Drawing(sheet.finish(), caption, runs=drawn, missing=missing)
+    drawn = {str(row): about(run.directory, run.step) for row, run in runs.items()}
+    return Drawing(sheet.finish(), caption, runs=drawn)
 
 
-def comparison(runs: list[RunDirectory], labels: list[str], path: Path) -> None:
-    """Real test images and those of each run, with their spectra.
+def comparison_figure(number: int, found: FoundRuns) -> Drawing:
+    """A figure of ``BLOCKS``; a block none of whose runs is there is left out."""
+    sheet, captions, y = Sheet(), [], 0.02
+    drawn: dict[str, dict[str, Any]] = {}
+    for block in BLOCKS[number]:
+        if runs := found.open(block.runs):
+            drawn |= {str(row): about(run.directory, run.step) for row, run in runs.items()}
+            y, caption = draw_runs(sheet, y, {row.label: run for row, run in runs.items()}, block.task, block.scores)
+            captions.append(caption)
+    caption = f"{' '.join(captions)} Spectra: {SPECTRA}."
+    sheet.caption(caption, gap=0.04)
+    return Drawing(sheet.finish(), caption, runs=drawn)
+
+
+def comparison(runs: Sequence[RunDirectory], labels: Sequence[str], path: Path) -> None:
+    """Write a figure of real test images and those of any runs on the same data, with their spectra.
 
     Args:
-        runs: runs on the same data set.
+        runs: their directories.
         labels: one per run.
         path: PNG to write; a PDF of the same name goes beside it.
+    Raises:
+        UserError: if the runs are of different images.
     """
+    rows = [TableRun("", "", label, "") for label in labels]
+    opened = FoundRuns(dict(zip(rows, runs, strict=True))).open()
     sheet = Sheet()
-    sources = {label: Source(run, Settings()) for label, run in zip(labels, runs, strict=True)}
-    _, caption = draw_runs(sheet, 0.02, sources)
+    _, caption = draw_runs(sheet, 0.02, {row.label: run for row, run in opened.items()})
     sheet.caption(f"{caption} Spectra: {SPECTRA}.", gap=0.04)
     save(sheet.finish(), path)
+
+
+def draw_runs(
+    sheet: Sheet, y: float, runs: Mapping[str, OpenedRun], task: Task | None = None, scores: Sequence[str] = ()
+) -> tuple[float, str]:
+    """Draw a block: what the models start from, the real images, then a line for each run.
+
+    Pictures are on the left and their spectra on the right. Spectra in a column share one grey scale, so that they can
+    be compared.
+
+    Args:
+        sheet: to draw on.
+        y: where the block begins.
+        runs: by label, on the same data.
+        task: what they generate; None for what the model does first.
+        scores: metrics to print beside a line, where they have been measured.
+    Returns:
+        Where the next block begins, and a caption.
+    Raises:
+        UserError: if the runs are not of the same images.
+    """
+    first = next(iter(runs.values()))
+    for run in runs.values():
+        if run.dataset.fingerprint != first.dataset.fingerprint:
+            paths = f"{run.directory.path} and {first.directory.path}"
+            raise UserError(f"{paths} are of different images; compare runs on the same data")
+
+    # The lines by label; label maps and other inputs have no spectra to show.
+    lines: dict[str, Tensor] = {}
+    if task != "synthesis":
+        batch = first_items(first, NUM_IMAGES)
+        if "label" in batch and "label" in first.model.inputs:
+            lines["labels"] = from_uint8(label_colours(batch["label"].cpu()))
+        if "source" in batch and "source" in first.model.inputs:
+            lines["input"] = batch["source"].cpu()
+        if "image" in batch:
+            lines["real"] = batch["image"].cpu()
+    for label, run in runs.items():
+        measured = [text for name in scores if (text := score(run, name)) is not None]
+        lines["\n".join([label, *measured])] = generate(run, min(NUM_IMAGES, len(run.dataset)), task)
+    spectra = {
+        label: [log_spectrum(image[None]) for image in images]
+        for label, images in lines.items()
+        if label not in ("labels", "input")
+    }
+    scales = [limits(*column) for column in zip(*spectra.values(), strict=True)]
+
+    # Where everything goes: columns of equal cells, wider margins for labels of several lines.
+    columns, (height, width) = len(scales), first.dataset.image_size
+    lines_of_text = max(label.count("\n") for label in lines)
+    left, middle = LABEL_WIDTH + lines_of_text * 0.12, 0.1
+    cell = (PAGE_WIDTH - left - middle) / (2 * columns)
+    pitch = (cell - GAP) * height / width + GAP
+    spectra_x = left + columns * cell + middle
+
+    name = MODELS[first.config["model"]["name"]]
+    title = f"{name}, {TASKS[task or first.model.tasks[0]]}, {first.dataset.name} {width}×{height}"
+    sheet.text(left + columns * cell / 2, y, title, TITLE)
+    first_spectra = list(lines).index(next(iter(spectra)))
+    sheet.text(spectra_x + columns * cell / 2, y + first_spectra * pitch, "log spectra", TITLE)
+    y += 0.19
+    for label, images in lines.items():
+        longest = max(map(len, label.split("\n")))
+        size = min(BODY + 0.5, max(SMALL - 1.5, pitch * 72 / (0.6 * longest)))  # points at which it fits the line
+        sheet.text(left - 0.1 - lines_of_text * 0.06, y + (pitch - GAP) / 2, label, size, rotation=90)
+        for column, image in enumerate(images):
+            sheet.picture(left + column * cell, y, cell - GAP, image)
+            if label in spectra:
+                sheet.map(spectra_x + column * cell, y, cell - GAP, spectra[label][column], scales[column])
+        y += pitch
+
+    shown = "first latents" if task == "synthesis" else "first test images"
+    steps = ", ".join(f"{label} step {run.step}" for label, run in runs.items())
+    return y + 0.08, f"{title}: {shown}, seed {first.config['seed']}, {steps}."

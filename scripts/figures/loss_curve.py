@@ -1,8 +1,8 @@
 """Figure 14: the spatial loss in training without and with the focal frequency loss."""
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
@@ -10,17 +10,16 @@ from ffl.errors import UserError
 from ffl.training.config import difference
 from ffl.training.run_directory import RunDirectory
 from run_config import defaults
-from scripts.figures.sources import Drawing, Settings, about, find_all, pair
+from scripts.figures.runs import Drawing, FoundRuns, about, pair
 from scripts.figures.style import COLOURS, SMALL, Sheet
 from scripts.reproduction.records import final_spatial_loss
 
 TERM = "generator/mse"
-RUNS = pair("table1", "celeba", "reconstruction")
-POINTS = 150  # at most: more would only show noise
+LOSS_RUNS = pair("table1", "celeba", "reconstruction")
+MOST_POINTS = 150  # more would only show noise
 
 
-@dataclass(frozen=True)
-class Point:
+class LossPoint(NamedTuple):
     """The mean of a loss over steps ``first`` (exclusive) to ``last``."""
 
     first: int
@@ -28,14 +27,37 @@ class Point:
     mean: float
 
 
-def figure14(settings: Settings) -> Drawing:
-    """Mean squared error of both runs over training; the second half again, enlarged.
+def spatial_loss(run: RunDirectory) -> list[LossPoint]:
+    """The mean squared error in training, without its weight, in at most ``MOST_POINTS`` means over consecutive steps.
 
     Raises:
-        UserError: if the two runs differ in more than the focal frequency loss.
+        UserError: if the run has not logged any.
     """
-    found, missing = find_all(RUNS, settings)
-    runs = {run.label: directory for run, directory in found.items()}
+    lines = [line for line in run.log_lines() if TERM in line.get("losses", {})]
+    if not lines:
+        raise UserError(f"{run.log}: no {TERM} in it; train the run further, or with a spatial loss")
+    weight = run.config()["model"]["mse_weight"]
+    steps = [0, *(line["step"] for line in lines)]
+    points = [
+        LossPoint(first, last, line["losses"][TERM] / weight)
+        for (first, last), line in zip(pairwise(steps), lines, strict=True)
+    ]
+    group = math.ceil(len(points) / MOST_POINTS)
+    curve = []
+    for start in range(0, len(points), group):
+        part = points[start : start + group]
+        total = sum(point.mean * (point.last - point.first) for point in part)
+        curve.append(LossPoint(part[0].first, part[-1].last, total / (part[-1].last - part[0].first)))
+    return curve
+
+
+def figure14(found: FoundRuns) -> Drawing:
+    """Figure 14: mean squared error of two runs over training, and the second half of it enlarged.
+
+    Raises:
+        UserError: if the runs differ in more than the focal frequency loss.
+    """
+    runs = {row.label: directory for row, directory in found.directories.items()}
     for a, b in pairwise(runs.values()):
         lines = difference(a.config(), b.config(), defaults(a.config()))
         if other := [line for line in lines if not line.startswith("loss.")]:
@@ -43,6 +65,7 @@ def figure14(settings: Settings) -> Drawing:
     curves = {label: spatial_loss(run) for label, run in runs.items()}
     final = {label: final_spatial_loss(run) for label, run in runs.items()}
     half = max(curve[-1].last for curve in curves.values()) / 2
+
     sheet = Sheet()
     width, left, space = 2.85, 0.55, 0.7
     for column, title in enumerate(("whole training", "second half")):
@@ -60,39 +83,15 @@ def figure14(settings: Settings) -> Drawing:
             axes.yaxis.set_minor_formatter(NullFormatter())
             axes.legend(title="mean of the last epoch", title_fontsize=SMALL)
     sheet.height += 0.36  # the labels below the panels
-    run = next(iter(runs.values()))
-    config = run.config()
+
+    config = next(iter(runs.values())).config()
     steps = max(point.last - point.first for curve in curves.values() for point in curve)
+    size = config["dataset"]["image_size"]
     caption = (
-        f"Spatial loss of the autoencoder in training on {config['dataset']['name']}, "
-        f"{config['dataset']['image_size']}×{config['dataset']['image_size']}, with the same weight and seed "
-        f"({config['seed']}). A point is the mean over {steps} steps of {config['trainer']['batch_size']} images."
+        f"Spatial loss of the autoencoder in training on {config['dataset']['name']}, {size}×{size}, with the same "
+        f"weight and seed ({config['seed']}). A point is the mean over {steps} steps of "
+        f"{config['trainer']['batch_size']} images."
     )
     sheet.caption(caption)
-    values = {"mean_of_last_epoch": final}
-    drawn = {row.label: about(directory, curves[row.label][-1].last) for row, directory in found.items()}
-    return Drawing(sheet.finish(), caption, values, drawn, missing)
-
-
-def spatial_loss(run: RunDirectory) -> list[Point]:
-    """The mean squared error in training, without its weight, in at most ``POINTS`` means over consecutive steps.
-
-    Raises:
-        UserError: if the run has not logged any.
-    """
-    lines = [line for line in run.log_lines() if TERM in line.get("losses", {})]
-    if not lines:
-        raise UserError(f"{run.log}: no {TERM} in it; train the run further, or with a spatial loss")
-    weight = run.config()["model"]["mse_weight"]
-    points = [
-        Point(before, line["step"], line["losses"][TERM] / weight)
-        for before, line in zip([0, *(line["step"] for line in lines)], lines, strict=False)
-    ]
-    group = math.ceil(len(points) / POINTS)
-    return [merged(points[first : first + group]) for first in range(0, len(points), group)]
-
-
-def merged(points: list[Point]) -> Point:
-    """The mean over the steps of consecutive points."""
-    steps = points[-1].last - points[0].first
-    return Point(points[0].first, points[-1].last, sum(p.mean * (p.last - p.first) for p in points) / steps)
+    drawn = {label: about(run, curves[label][-1].last) for label, run in runs.items()}
+    return Drawing(sheet.finish(), caption, {"mean_of_last_epoch": final}, drawn)

@@ -1,18 +1,27 @@
 """StyleGAN2: samples beside average spectra (Figure 9), samples without and with truncation (17 to 19)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ffl.errors import UserError
 from ffl.metrics.spectrum_distance import POWER_FLOOR, spectrum_distance
+from ffl.ranges import Count
 from ffl.spectrum import mean_power, minibatch_averages, radial_power
 from models.stylegan2 import StyleGAN2
 from models.stylegan2.sampling import image_grid, sample
-from scripts.figures.sources import Drawing, Settings, Source, TableRun, find_all, pair, quantised, real_images
+from scripts.figures.runs import (
+    Drawing,
+    FoundRuns,
+    about,
+    describe,
+    first_items,
+    generate,
+    pair,
+    quantised,
+    score,
+)
 from scripts.figures.style import (
     BLACK,
     COLOURS,
@@ -26,6 +35,7 @@ from scripts.figures.style import (
     limits,
 )
 from scripts.reproduction.paper import read_paper
+from scripts.runs import OpenedRun
 
 ARMS = pair("table6", "celeba_hq", "synthesis")
 HALVES = "real halves"
@@ -65,31 +75,46 @@ def decibels(power: Tensor) -> Tensor:
     return power.clamp_min(POWER_FLOOR).log() * DECIBEL
 
 
-def figure9(settings: Settings) -> Drawing:
-    """Samples without truncation, minibatch average spectra, and how far they are from real ones at each radius."""
-    arms, missing = find_all(ARMS, settings)
-    sources = {arm.label: stylegan2(Source(run, settings)) for arm, run in arms.items()}
-    first = next(iter(sources.values()))
+def open_stylegan2(found: FoundRuns) -> dict[str, tuple[OpenedRun, StyleGAN2]]:
+    """Runs and their models, ready to generate, by label.
+
+    Raises:
+        UserError: if one is of another model.
+    """
+    opened: dict[str, tuple[OpenedRun, StyleGAN2]] = {}
+    for row, run in found.open().items():
+        if not isinstance(run.model, StyleGAN2):
+            name = run.config["model"]["name"]
+            raise UserError(f"{run.directory.path}: a run of {name}; this figure takes stylegan2")
+        opened[row.label] = run, run.model
+    return opened
+
+
+def figure9(found: FoundRuns, *, images: Count | None = None) -> Drawing:
+    """Figure 9: samples, minibatch average spectra, and how far they are from real ones at each radius."""
+    runs = open_stylegan2(found)
+    first, _ = next(iter(runs.values()))
     minibatch = int(first.config["trainer"]["batch_size"])
-    count = settings.images or len(first.dataset)
+    count = images or len(first.dataset)
     if count < 2 * minibatch:
         raise UserError(f"images={count}: average spectra need at least two minibatches of {minibatch} images")
-    pictures = {"real": real_images(first.dataset, count)}
-    for label, source in sources.items():
-        assert isinstance(source.model, StyleGAN2)
-        source.model.psi = 1.0
-        pictures[label] = quantised(source.generate(count))
-    spectra = {label: Spectra.of(images, minibatch) for label, images in pictures.items()}
+
+    # Real images and those of each run, without truncation, as the metrics see them.
+    pictures = {"real": quantised(first_items(first, count)["image"].cpu())}
+    for label, (run, model) in runs.items():
+        model.psi = 1.0
+        pictures[label] = quantised(generate(run, count))
+    spectra = {label: Spectra.of(pixels, minibatch) for label, pixels in pictures.items()}
     halves = [Spectra.of(half, minibatch) for half in pictures["real"].tensor_split(2)]
-    gaps = {HALVES: gap(*halves), **{label: gap(spectra["real"], spectra[label]) for label in sources}}
+    gaps = {HALVES: gap(*halves), **{label: gap(spectra["real"], spectra[label]) for label in runs}}
     maps = {label: decibels(spectra[label].average) for label in pictures}
-    offsets = {label: maps[label] - maps["real"] for label in sources}
+    offsets = {label: maps[label] - maps["real"] for label in runs}
     offsets["real"] = decibels(halves[1].average) - decibels(halves[0].average)
 
-    steps = "; ".join(f"{label}: {source.describe()}" for label, source in sources.items())
     sheet = Sheet()
     bottom = draw_rows(sheet, pictures, maps, offsets)
     draw_profiles(sheet, bottom + 0.3, spectra, halves, gaps, minibatch)
+    steps = "; ".join(f"{label}: {describe(run)}" for label, (run, _) in runs.items())
     caption = (
         f"StyleGAN2 without truncation, the first images of an evaluation; {steps}. "
         f"Average spectrum: mean over minibatches of |average of F over {minibatch} images|², of {count} images each, "
@@ -98,18 +123,8 @@ def figure9(settings: Settings) -> Drawing:
     )
     sheet.caption(caption)
     values = {"images": count, "minibatch": minibatch, "mean_absolute_gap_db": gaps}
-    return Drawing(sheet.finish(), caption, values, {label: source.about for label, source in sources.items()}, missing)
-
-
-def stylegan2(source: Source) -> Source:
-    """The source, if its model is a StyleGAN2.
-
-    Raises:
-        UserError: if it is not.
-    """
-    if not isinstance(source.model, StyleGAN2):
-        raise UserError(f"{source.run.path}: a run of {source.config['model']['name']}; this figure takes stylegan2")
-    return source
+    drawn = {label: about(run.directory, run.step) for label, (run, _) in runs.items()}
+    return Drawing(sheet.finish(), caption, values, drawn)
 
 
 def gap(real: Spectra, fake: Spectra) -> dict[str, float]:
@@ -177,50 +192,45 @@ def draw_profiles(
     sheet.height += 0.36  # the labels below the panels
 
 
-def figure17(settings: Settings) -> Drawing:
-    """Samples of both runs from the same latents, without truncation."""
+def figure17(found: FoundRuns) -> Drawing:
+    """Figure 17: samples of both runs from the same latents, without truncation."""
     fid = read_paper()["figure17"]["fid"]
     printed = f"The paper, at 1024×1024, has FID {fid['without']} w/o FFL and {fid['with']} w/ FFL."
-    return samples(ARMS, settings, psi=1.0, columns=6, rows=6, remark=printed)
+    return samples(found, 1.0, range(36), columns=6, remark=printed)
 
 
-def figure18(settings: Settings) -> Drawing:
-    """More samples with the focal frequency loss, without truncation."""
-    return samples(ARMS[1:], settings, psi=1.0, columns=12, rows=8, first_seed=100)
+def figure18(found: FoundRuns) -> Drawing:
+    """Figure 18: more samples with the focal frequency loss, without truncation."""
+    return samples(found, 1.0, range(100, 196), columns=12)
 
 
-def figure19(settings: Settings) -> Drawing:
-    """More samples with the focal frequency loss, drawn half way towards the mean style."""
-    return samples(ARMS[1:], settings, psi=0.5, columns=12, rows=8, first_seed=100)
+def figure19(found: FoundRuns) -> Drawing:
+    """Figure 19: more samples with the focal frequency loss, drawn half way towards the mean style."""
+    return samples(found, 0.5, range(100, 196), columns=12)
 
 
-def samples(
-    wanted: Sequence[TableRun],
-    settings: Settings,
-    psi: float,
-    columns: int,
-    rows: int,
-    first_seed: int = 0,
-    remark: str = "",
-) -> Drawing:
-    """A block of samples for each run, side by side; seeds run from ``first_seed``, row by row."""
-    if len(settings.runs) == len(ARMS) and len(wanted) == 1:
-        settings = settings.with_runs(settings.runs[1:])
-    arms, missing = find_all(wanted, settings)
-    sources = {arm.label: stylegan2(Source(run, settings)) for arm, run in arms.items()}
-    seeds = range(first_seed, first_seed + columns * rows)
+def samples(found: FoundRuns, psi: float, seeds: range, columns: int, remark: str = "") -> Drawing:
+    """A block of samples for each run, side by side, row by row in the order of the seeds.
+
+    Args:
+        found: the runs by row.
+        psi: truncation.
+        seeds: one sample each.
+        columns: samples in a row.
+        remark: ends the caption.
+    """
+    runs = open_stylegan2(found)
     sheet = Sheet()
     space = 0.16
-    width = (PAGE_WIDTH - space * (len(wanted) - 1) - 0.04) / len(wanted)
-    for number, (label, source) in enumerate(sources.items()):
-        assert isinstance(source.model, StyleGAN2)
-        images = sample(source.model.generator_ema, seeds, psi)
+    width = (PAGE_WIDTH - space * (len(runs) - 1) - 0.04) / len(runs)
+    for number, (label, (run, model)) in enumerate(runs.items()):
+        images = sample(model.generator_ema, seeds, psi)
         x = 0.02 + number * (width + space)
-        sheet.text(x + width / 2, 0.02, ", ".join(filter(None, [label, source.score("fid")])), TITLE)
+        sheet.text(x + width / 2, 0.02, ", ".join(filter(None, [label, score(run, "fid")])), TITLE)
         sheet.picture(x, 0.2, width, image_grid(images, columns))
-    steps = "; ".join(f"{label}: {source.describe()}" for label, source in sources.items())
+    steps = "; ".join(f"{label}: {describe(run)}" for label, (run, _) in runs.items())
     truncation = "without truncation" if psi == 1 else f"with truncation, ψ = {psi}"
     caption = f"StyleGAN2 samples {truncation}, seeds {seeds[0]} to {seeds[-1]}. {steps}. {remark}".strip()
     sheet.caption(caption)
-    values: dict[str, Any] = {"psi": psi, "seeds": [seeds[0], seeds[-1]]}
-    return Drawing(sheet.finish(), caption, values, {label: source.about for label, source in sources.items()}, missing)
+    drawn = {label: about(run.directory, run.step) for label, (run, _) in runs.items()}
+    return Drawing(sheet.finish(), caption, {"psi": psi, "seeds": [seeds[0], seeds[-1]]}, drawn)

@@ -1,10 +1,9 @@
-"""python evaluate.py on runs and on folders."""
+"""python evaluate.py on runs and on folders; what it refuses is in bad_input."""
 
 import json
 import math
 import os
 import shutil
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +19,8 @@ import train
 from datasets import ImageDataset, build_dataset
 from ffl.errors import UserError
 from ffl.images import from_uint8, to_uint8
-from ffl.training.program import compose, run_program
+from ffl.training.program import compose
+from ffl.training.record import read_records
 from ffl.training.run_directory import RunDirectory
 
 
@@ -83,16 +83,16 @@ def test_values_do_not_depend_on_the_batch_size(finished: Path, monkeypatch: pyt
     command = ["run=outputs/vae", f"task={task}", names, "protocol=rounded", f"out={finished / task}"]
     one, many = measure(*command, "batch_size=20"), measure(*command, "batch_size=7")
     assert many == pytest.approx(one, rel=1e-4)
-    bands = [json.loads(line)["details"] for line in _bands_of(finished / task)]
+    bands = bands_in(finished / task)
     assert len(bands) == 2
     assert (bands[0]["error"] is None) == (task == "synthesis")
     for kind in ("real", "fake", *(["error"] if task != "synthesis" else [])):
         assert bands[0][kind] == pytest.approx(bands[1][kind], rel=1e-4)
 
 
-def _bands_of(folder: Path) -> list[str]:
-    """Lines of all records of bands that evaluations have added to a folder."""
-    return [line for line in (folder / "metrics.jsonl").read_text().splitlines() if '"metric": "bands"' in line]
+def bands_in(folder: Path) -> list[dict]:
+    """The bands that evaluations have recorded in a folder."""
+    return [record.details for record in read_records(folder / "metrics.jsonl") if record.metric == "bands"]
 
 
 def test_every_evaluation_records_the_power_by_band(
@@ -187,62 +187,7 @@ def test_pairs_of_several_sizes_and_identical_images(tmp_path: Path) -> None:
     values = measure(f"real={tmp_path / 'real'}", f"fake={tmp_path / 'fake'}", "metrics=[psnr,ssim,lfd]")
     assert values == {"psnr": math.inf, "ssim": pytest.approx(1), "lfd": 0}
     assert json.loads((tmp_path / "fake" / "metrics.json").read_text())["psnr"] == "inf"
-    assert _bands_of(tmp_path / "fake") == []  # images of several sizes have no bands in common
-
-
-def _unpaired(folder: Path) -> list[str]:
-    image = np.zeros((1, 8, 8, 3), np.uint8)
-    _write(folder / "real", np.repeat(image, 2, 0))
-    _write(folder / "fake", image)
-    return [f"real={folder / 'real'}", f"fake={folder / 'fake'}"]
-
-
-def _other_size(folder: Path) -> list[str]:
-    _write(folder / "real", np.zeros((1, 16, 16, 3), np.uint8))
-    _write(folder / "fake", np.zeros((1, 16, 12, 3), np.uint8))
-    return [f"real={folder / 'real'}", f"fake={folder / 'fake'}", "metrics=[psnr]"]
-
-
-def _corrupt(folder: Path) -> list[str]:
-    for name in ("real", "fake"):
-        _write(folder / name, np.zeros((1, 16, 16, 3), np.uint8))
-    (folder / "fake" / "0.png").write_bytes(b"\x89PNG\r\n broken")
-    return [f"real={folder / 'real'}", f"fake={folder / 'fake'}", "metrics=[psnr]"]
-
-
-def _empty(folder: Path) -> list[str]:
-    (folder / "real").mkdir()
-    (folder / "fake").mkdir()
-    return [f"real={folder / 'real'}", f"fake={folder / 'fake'}"]
-
-
-@pytest.mark.parametrize(
-    ("prepare", "message"),
-    [
-        (lambda folder: [], "give run=DIR (a run directory), or real=DIR fake=DIR"),
-        (lambda folder: ["real=a"], "give run=DIR (a run directory), or real=DIR fake=DIR"),
-        (lambda folder: ["run=nowhere"], "run=nowhere: no such directory"),
-        (lambda folder: [f"run={folder}"], "not a run directory"),
-        (lambda folder: ["run=.", "metrics=[psnr,mos]"], "unknown metric mos; expected some of miou, "),
-        (lambda folder: ["run=.", "task=painting"], "task=painting: expected one of reconstruction, synthesis"),
-        (lambda folder: ["real=a", "fake=b"], "a: no such folder of images"),
-        (_empty, "no images in it"),
-        (_unpaired, "1 of 2 images have no partner of the same name, such as 1 in "),
-        (_other_size, "differ in size (16x16 and 12x16)"),
-        (_corrupt, "0.png: not a readable image"),
-    ],
-)
-def test_mistakes_give_one_line_and_a_non_zero_exit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], prepare, message: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", *prepare(tmp_path)])
-    with pytest.raises(SystemExit) as stopped:
-        run_program("evaluate", evaluate.task, evaluate.check)
-    assert stopped.value.code == 2
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("error: ")
-    assert message in last
+    assert bands_in(tmp_path / "fake") == []  # images of several sizes have no bands in common
 
 
 def test_too_few_images_for_a_metric_is_an_error(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

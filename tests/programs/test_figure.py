@@ -11,20 +11,23 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-import scripts.figures.sources as figure_sources
+import scripts.figures.runs as figure_runs
 from ffl.errors import UserError
-from ffl.files import write_text
+from ffl.files import file_sha256, write_text
 from ffl.images import to_uint8
 from ffl.metrics import build_metric
 from ffl.spectrum import mean_power, minibatch_averages, plane_waves
+from ffl.training.command import read_words
 from ffl.training.program import compose
+from ffl.training.record import Record, append_records
 from ffl.training.run_directory import RunDirectory
 from models.stylegan2 import StyleGAN2
 from models.stylegan2.sampling import image_grid, sample
-from scripts.figure import FIGURES, main
-from scripts.figures import bandlimits, comparison, loss_curve, single_image, style, stylegan2, waves
-from scripts.figures.photograph import square_image
-from scripts.figures.sources import Settings, Source, TableRun, command
+from scripts.figure import FIGURES, draw
+from scripts.figures import comparison, loss_curve, one_image, style, stylegan2
+from scripts.figures.one_image import square_image
+from scripts.figures.runs import Drawing, TableRun, command, find_runs, generate, score
+from scripts.runs import open_run
 from scripts.tables import read_table
 from train import train
 
@@ -32,6 +35,18 @@ TINY = ["dataset=photos", "dataset.image_size=16", "dataset.train_images=32", "d
 TINY += ["dataset.test_images=12", "trainer.batch_size=4", "trainer.steps=2", "trainer.log_every=1"]
 STYLEGAN2 = ["model=stylegan2", "model.latent_dim=8", "model.channel_base=64", "model.channel_max=8"]
 STYLEGAN2 += ["model.num_mapping_layers=2", "model.mbstd_group=2"]
+
+
+def main(words: list[str]) -> None:
+    """``python scripts/figure.py`` with these words."""
+    positional, named = read_words(draw, words)
+    draw(*positional, **named)
+
+
+def drawn(number: int, *runs: RunDirectory, **keys: object) -> Drawing:
+    """A figure of these runs, or of those that are found for scale=cpu."""
+    figure = FIGURES[number]
+    return figure.draw(find_runs(figure.rows, "cpu", given=[str(run.path) for run in runs] or None), **keys)
 
 
 def make_run(folder: Path, *overrides: str) -> RunDirectory:
@@ -59,7 +74,7 @@ def stand_ins(runs: dict[str, RunDirectory], monkeypatch: pytest.MonkeyPatch) ->
     def find_run_of(table: str, row: str, group: str, scale: str, overrides: list[str]) -> RunDirectory | None:
         return there.get(row) if (table, group) == ("table1", "reconstruction") else None
 
-    monkeypatch.setattr(figure_sources, "find_run_of", find_run_of)
+    monkeypatch.setattr(figure_runs, "find_run_of", find_run_of)
 
 
 def pictures(figure: Figure) -> list[np.ndarray]:
@@ -93,56 +108,55 @@ def test_plane_wave_equals_its_closed_form(u: int, v: int) -> None:
 @pytest.mark.parametrize("size", [6, 7])
 def test_all_waves_sum_to_the_image(size: int) -> None:
     image = torch.randn(size, size, dtype=torch.float64)
-    frequencies = [(int(u), int(v)) for u, v in waves.half_plane(size)]
+    frequencies = [(int(u), int(v)) for u, v in one_image.half_plane(size)]
     assert len(frequencies) == (size * size + (4 if size % 2 == 0 else 1)) // 2
     torch.testing.assert_close(plane_waves(image, frequencies).sum(0), image)
-    torch.testing.assert_close(waves.sum_of_strongest(image, len(frequencies)), image)
+    torch.testing.assert_close(one_image.sum_of_strongest(image, len(frequencies)), image)
 
 
 def test_the_strongest_waves_leave_the_least() -> None:
     image = torch.randn(6, 6, dtype=torch.float64)
-    frequencies = [(int(u), int(v)) for u, v in waves.half_plane(6)]
+    frequencies = [(int(u), int(v)) for u, v in one_image.half_plane(6)]
     energies = [wave.square().sum() for wave in plane_waves(image, frequencies)]
     for count in (1, 5, 12):
-        left = (image - waves.sum_of_strongest(image, count)).square().sum()
+        left = (image - one_image.sum_of_strongest(image, count)).square().sum()
         want = sum(sorted(energies, reverse=True)[count:])
         torch.testing.assert_close(left, want, rtol=1e-10, atol=1e-12)
 
 
 def test_band_limited_images_lack_their_frequencies_and_no_others() -> None:
-    image = square_image(Settings(), 64)
+    image = square_image(None, 64)
     before = torch.fft.fft2(image.double())
     radius = torch.hypot(*torch.meshgrid(*[torch.fft.fftfreq(64, 1 / 64)] * 2, indexing="ij"))
-    for band in bandlimits.BANDS:
-        after = torch.fft.fft2(band(image.double()))
-        gone = torch.zeros(64, 64, dtype=torch.bool)
-        for low, high in band.rings:
-            gone |= (radius >= low) & (radius < high)
-        assert (gone.sum() == 0) == (band.label == "original")
+    for label, (ring, _) in one_image.BANDS.items():
+        after = torch.fft.fft2(one_image.without_band(image.double(), label))
+        low, high = ring or (0, 0)
+        gone = (radius >= low) & (radius < high)
+        assert (gone.sum() == 0) == (label == "original")
         assert after[..., gone].abs().sum() < 1e-9
         torch.testing.assert_close(after[..., ~gone], before[..., ~gone], rtol=1e-9, atol=1e-9)
-    assert bandlimits.BANDS[1](image).mean().abs() < 1e-6  # without the centre: no brightness is left
+    assert one_image.without_band(image, "without the centre").mean().abs() < 1e-6  # no brightness is left
 
 
-@pytest.mark.parametrize("label", list(single_image.DISTANCES))
+@pytest.mark.parametrize("label", list(one_image.DISTANCES))
 def test_a_reconstruction_gets_what_its_distance_asks_for_and_nothing_else(label: str) -> None:
-    real = square_image(Settings(), 32) * 2 - 1
-    before = single_image.errors(single_image.start(real), real)
-    after = single_image.errors(single_image.reconstruct(real, single_image.DISTANCES[label], steps=400), real)
-    assert (after.amplitude < 0.01 * before.amplitude) == (label != "phase only")
-    assert (after.phase < 0.1 * before.phase) == (label != "amplitude only")
-    assert after.psnr > 40 if label == "both" else after.psnr < before.psnr + 3
+    real = square_image(None, 32) * 2 - 1
+    before = one_image.reconstruction_errors(one_image.start_image(real), real)
+    fitted = one_image.reconstruct(real, one_image.DISTANCES[label], steps=400)
+    after = one_image.reconstruction_errors(fitted, real)
+    assert (after["amplitude"] < 0.01 * before["amplitude"]) == (label != "phase only")
+    assert (after["phase"] < 0.1 * before["phase"]) == (label != "amplitude only")
+    assert after["psnr"] > 40 if label == "both" else after["psnr"] < before["psnr"] + 3
     if label == "amplitude only":
-        assert after.phase == pytest.approx(90, abs=5)
+        assert after["phase"] == pytest.approx(90, abs=5)
 
 
 def test_errors_of_a_reconstruction() -> None:
-    real = square_image(Settings(), 32) * 2 - 1
-    halved = single_image.errors(real / 2, real)
-    assert halved.amplitude == pytest.approx(0.5)
-    assert halved.phase == pytest.approx(0, abs=0.01)
-    assert halved.psnr == pytest.approx(10 * math.log10(16 / float(real.square().mean())), abs=1e-4)
-    assert single_image.errors(-real, real).phase == pytest.approx(180, abs=0.01)
+    real = square_image(None, 32) * 2 - 1
+    psnr = 10 * math.log10(16 / float(real.square().mean()))
+    want = {"amplitude": pytest.approx(0.5), "phase": pytest.approx(0, abs=0.01), "psnr": pytest.approx(psnr, abs=1e-4)}
+    assert one_image.reconstruction_errors(real / 2, real) == want
+    assert one_image.reconstruction_errors(-real, real)["phase"] == pytest.approx(180, abs=0.01)
 
 
 def test_the_gap_of_single_images_is_the_metric() -> None:
@@ -166,7 +180,7 @@ def test_a_loss_curve_keeps_its_mean(tmp_path: Path) -> None:
     write_text(tmp_path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     write_text(tmp_path / "config.yaml", "model: {mse_weight: 2.0}\n")
     curve = loss_curve.spatial_loss(RunDirectory(tmp_path))
-    assert len(curve) <= loss_curve.POINTS
+    assert len(curve) <= loss_curve.MOST_POINTS
     assert [point.first for point in curve[1:]] == [point.last for point in curve[:-1]]
     mean = sum(point.mean * (point.last - point.first) for point in curve)
     assert mean == pytest.approx(sum(10 / step for step in range(10, 4000, 10)) + 5 / 3995)
@@ -183,19 +197,19 @@ def test_stylegan2_figures_show_what_they_say(runs: dict[str, RunDirectory], tmp
     assert content["values"]["minibatch"] == 4
     assert content["runs"]["w/ FFL"]["run"] == runs["stylegan2 ffl"].path.name
     assert content["runs"]["w/ FFL"]["step"] == 2
-    settings = Settings(runs=(runs["stylegan2"].path, runs["stylegan2 ffl"].path))
+    both = runs["stylegan2"], runs["stylegan2 ffl"]
     for number, psi in ((17, 1.0), (19, 0.5)):
-        drawing = FIGURES[number](settings)
-        model = Source(runs["stylegan2 ffl"], settings).model
+        drawing = drawn(number, *both)
+        model = open_run(both[1].path).model
         assert isinstance(model, StyleGAN2)
         first, last = drawing.values["seeds"]
         columns = 6 if number == 17 else 12
         grid = image_grid(sample(model.generator_ema, range(first, last + 1), psi), columns)
         assert np.array_equal(pictures(drawing.figure)[-1], to_uint8(grid, "rounded").permute(1, 2, 0).numpy())
     with pytest.raises(UserError, match="a run of ae; this figure takes stylegan2"):
-        FIGURES[18](Settings(runs=(runs["ae"].path,)))
+        drawn(18, runs["ae"])
     with pytest.raises(UserError, match="images=7: average spectra need at least two minibatches of 4 images"):
-        FIGURES[9](Settings(runs=settings.runs, images=7))
+        drawn(9, *both, images=7)
 
 
 @pytest.mark.usefixtures("stand_ins")
@@ -210,14 +224,14 @@ def test_a_figure_is_made_from_what_is_there_and_names_the_rest(
     printed = capsys.readouterr().out
     for row in ("dtd_without", "dtd_with"):
         assert f"run: python scripts/reproduce.py table=1 rows={row} scale=cpu" in printed
-    drawing = FIGURES[5](Settings())
-    shown = Source(runs["ae ffl"], Settings()).generate(4)
+    drawing = drawn(5)
+    shown = generate(open_run(runs["ae ffl"].path), 4)
     assert np.array_equal(pictures(drawing.figure)[-8], to_uint8(shown[0], "rounded").permute(1, 2, 0).numpy())
 
 
 @pytest.mark.usefixtures("stand_ins")
 def test_spatial_loss_is_that_of_the_log(runs: dict[str, RunDirectory]) -> None:
-    drawing = FIGURES[14](Settings())
+    drawing = drawn(14)
     (line, *_) = drawing.figure.axes[0].lines
     logged = [json.loads(text)["losses"]["generator/mse"] for text in runs["ae"].log.read_text().splitlines()]
     np.testing.assert_allclose(line.get_ydata(), logged)
@@ -234,17 +248,61 @@ def test_without_any_run_the_error_names_the_command(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_commands_of_every_comparison_stand_for_runs(tmp_path: Path) -> None:
-    settings = Settings(output_root=tmp_path)
-    rows = [run for blocks in comparison.BLOCKS.values() for block in blocks for run in block.runs]
-    for row in {*rows, *comparison.BASELINES, *stylegan2.ARMS}:
+def test_commands_of_every_figure_stand_for_runs(tmp_path: Path) -> None:
+    rows = {row for figure in FIGURES.values() for row in figure.rows}
+    assert len(rows) > 25
+    for row in rows:
         assert row.group in read_table(row.table).rows[row.row].runs
-    assert figure_sources.find(stylegan2.ARMS[0], settings) is None
+    with pytest.raises(UserError, match="none of its runs is there; run: python"):
+        find_runs(stylegan2.ARMS, "cpu", output_root=tmp_path)
     runs = [TableRun("table2", "a", "", "g"), TableRun("table3", "b", "", "g"), TableRun("table2", "c", "", "g")]
     words = f"scale=cpu output_root={tmp_path}"
-    assert command(runs, settings) == (
+    assert command(runs, "cpu", [f"output_root={tmp_path}"]) == (
         f"python scripts/reproduce.py table=2 rows=a,c {words} && python scripts/reproduce.py table=3 rows=b {words}"
     )
+
+
+@pytest.mark.parametrize("steps", [1, None])
+def test_a_run_that_is_not_finished_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int | None
+) -> None:
+    """By its status, or where an older version has left none."""
+    run = RunDirectory(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    run.last.touch()
+    if steps is not None:
+        status = {"step": steps, "total": 2, "finished": False, "images": 4, "seconds": 1.0, "shards": 1}
+        write_text(run.status_file, json.dumps(status))
+    monkeypatch.setattr(figure_runs, "find_run_of", lambda *arguments: run)
+    (line,) = find_runs(comparison.BASELINES[:1], "cpu").missing
+    assert line.startswith(
+        "table1 dtd_without is cut at step 1 of 2; run: python scripts/reproduce.py table=1 rows=dtd_without"
+        if steps
+        else "table1 dtd_without does not say whether it is finished; run: python scripts/reproduce.py"
+    )
+
+
+def test_a_score_is_the_newest_of_these_weights_on_all_test_images(runs: dict[str, RunDirectory]) -> None:
+    run = open_run(runs["ae"].path)
+    protocol = {
+        "task": "reconstruction",
+        "reference": "photos test",
+        "reference_fingerprint": run.dataset.fingerprint,
+        "quantisation": "paper",
+        "evaluation_seed": 0,
+    }
+    provenance = {"checkpoint_sha256": file_sha256(run.checkpoint)}
+    good = [Record("fid", value, 12, protocol, provenance) for value in (50.0, 70.126)]
+    others = [
+        Record("fid", 1.0, 11, protocol, provenance),
+        Record("fid", 2.0, 12, protocol, {"checkpoint_sha256": "of other weights"}),
+        Record("fid", None, 12, protocol, provenance, missing="no weights"),
+        Record("is", 3.0, 12, protocol, provenance),
+        *(Record("fid", 4.0, 12, {**protocol, key: "other"}, provenance) for key in protocol),
+    ]
+    assert score(run, "fid") is None
+    append_records(run.directory.records, [*good, *others])
+    assert score(run, "fid") == "FID 70.13"
 
 
 def test_runs_of_other_images_are_not_compared(runs: dict[str, RunDirectory], tmp_path: Path) -> None:
@@ -279,35 +337,27 @@ def test_files_stay_small_and_are_made_alike_twice(tmp_path: Path) -> None:
 
 def test_figures_of_an_image_take_another_one(tmp_path: Path) -> None:
     Image.new("RGB", (300, 260), (255, 0, 0)).save(tmp_path / "red.png")
-    image = square_image(Settings(image=tmp_path / "red.png"), 256)
+    image = square_image(tmp_path / "red.png", 256)
     assert torch.equal(image, torch.tensor([1.0, 0.0, 0.0])[None, :, None, None].expand(1, 3, 256, 256))
     main(["2", f"image={tmp_path / 'red.png'}", f"out={tmp_path}"])
-    values = json.loads((tmp_path / "figure2.json").read_text())["values"]
+    values = json.loads((tmp_path / "cpu/figure2.json").read_text())["values"]
     assert values["without the centre"]["energy_left"] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no figure given; expected one of 1, 2, 3, 5, "),
-        (["4"], "figure 4: no such figure; expected one of 1, 2, 3, 5, "),
-        (["2", "big"], "cannot read big; expected key=value"),
-        (["2", "scale=huge"], "scale=huge: no such scale; expected one of cpu, paper"),
-        (["2", "images=9"], "images=9: figure 2 does not take it; it takes data_root, image, out, output_root, scale"),
-        (["9", "images=none"], "images=none: expected a number from 1 up"),
-        (["2", "imgae=x"], "unknown key imgae: did you mean image?"),
-        (["2", "image=/nowhere/x.png"], "image=/nowhere/x.png: not a readable image"),
-        (["2", "out=figure.pdf"], "out=figure.pdf: expected a folder or a name that ends in .png"),
-        (["14", "runs=/nowhere,/nowhere"], "/nowhere: not a run directory"),
+        (["9", "images=none"], "images=none: expected an integer at least 1"),
         (["14", "runs=/nowhere"], "runs=/nowhere: this figure takes 2 runs (w/o FFL, w/ FFL)"),
-        (["comparison", "runs=a"], "a: not a run directory"),
-        (["comparison"], "figure comparison takes runs=DIR,DIR"),
-        (["all", "image=x"], "image=x: all does not take it"),
+        (["all", "image=x"], "image=x: all does not take it; it takes data_root, out, output_root, scale"),
+        (["all", "out=x.png"], "out=x.png: expected a folder"),
+        (["comparison", "runs=a", "scale=cpu"], "scale=cpu: figure comparison does not take it"),
     ],
 )
 def test_mistakes_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
+    """Others are in bad_input."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=re.escape(message)) as error:
         main(arguments)
@@ -319,9 +369,10 @@ def test_mistakes_are_named(
 def test_all_makes_what_can_be_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(single_image, "STEPS", 2)
-    main(["all", f"out={tmp_path}"])
-    made = {int(path.stem.removeprefix("figure")) for path in tmp_path.glob("*.png")}
+    monkeypatch.setattr(one_image, "FIT_STEPS", 2)
+    monkeypatch.chdir(tmp_path)
+    main(["all"])
+    made = {int(path.stem.removeprefix("figure")) for path in tmp_path.glob("outputs/results/cpu/*.png")}
     assert made == {1, 2, 3, 5, 12, 14}
     printed = capsys.readouterr().out
     assert all(f"figure {number}: not made: " in printed for number in FIGURES.keys() - made)

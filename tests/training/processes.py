@@ -151,4 +151,4 @@ def evaluate_program(overrides: list[str]) -> None:
     from ffl.training.program import compose, user_errors
 
     with user_errors():
-        evaluate.task(compose("evaluate", overrides), overrides)
+        evaluate.evaluate(compose("evaluate", overrides))
