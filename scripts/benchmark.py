@@ -16,7 +16,6 @@ are the CPU and, where there is one, the GPU. Printed are medians over the round
 import importlib
 import os
 import sys
-from dataclasses import replace
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -35,16 +34,15 @@ from ffl.training.command import run_script
 from ffl.training.config import Accelerator
 from ffl.training.provenance import code_version, environment
 from ffl.training.trainer import choose_device
-from scripts.benchmarks.settings import Settings, num_cores
-from scripts.benchmarks.targets import shown
-from scripts.benchmarks.timing import threads as limit_threads
+from scripts.benchmarks.rows import describe_row, describe_target
+from scripts.benchmarks.timing import Conditions, limit_threads, num_cores
 
 Subset = Literal["loss", "overhead", "throughput", "metrics", "floor", "growth"]
 ModelName = Literal["ae", "vae", "pix2pix", "stylegan2", "spade"]
 BY_THREADS = ("loss", "metrics")  # short, and compared with code that has one thread
 
 
-def benchmark(
+def main(
     *subsets: Subset,
     rounds: Count | None = None,
     threads: list[Annotated[int, Range(1, 1024)]] | None = None,
@@ -65,77 +63,75 @@ def benchmark(
         models: to measure, of those that a subset has.
         data_root: folder that holds one folder per data set.
         small: tiny sizes, to see that everything runs.
-        json: file to write the results to.
+        json: file to write the results to, after each case, so that a run that is stopped keeps those it has.
     Raises:
         UserError: naming what is wrong, or what a subset lacks that was asked for.
     """
-    # Where to measure, with how many threads, and where the results go.
-    if json is not None and (json.is_dir() or json.suffix != ".json"):
-        raise UserError(f"json={json}: expected the name of a .json file to write")
+    # Refuse at once what could not be written after an hour of measuring.
+    if json is not None:
+        if json.is_dir() or json.suffix != ".json":
+            raise UserError(f"json={json}: expected the name of a .json file to write")
+        json.parent.mkdir(parents=True, exist_ok=True)
+
+    # Numbers are kept with the machine, the code and the command that they depend on.
     chosen = choose_device(accelerator)
     devices = [torch.device("cpu"), chosen] if accelerator == "auto" and chosen.type == "cuda" else [chosen]
     counts = threads or sorted({1, num_cores()})
     machine = environment()
     name = f"{machine['cpu']}, {machine['cores']} cores, GPU {machine['gpu'] or 'none'}, torch {machine['torch']}"
     print(name)
+    about = {
+        "command": " ".join(["python scripts/benchmark.py", *sys.argv[1:]]),
+        "device": ", ".join(map(str, devices)),
+        **code_version(),
+        "environment": machine,
+    }
 
-    # Each subset on each device with each number of threads; a GPU does not care for their number.
-    settings = Settings(devices[0], counts[-1], rounds, tuple(models or ()), data_root, small)
+    # Measure each subset on each device with each number of threads, which makes no difference to a GPU.
     results: dict[str, list[dict[str, Any]]] = {}
     for subset in dict.fromkeys(subsets or get_args(Subset)):
-        rows: list[dict[str, Any]] = []
         try:
+            measure = importlib.import_module(f"scripts.benchmarks.{subset}").measure
             for device in devices:
+                conditions = Conditions(device, tuple(models or get_args(ModelName)), rounds, data_root, small)
                 for count in counts if subset in BY_THREADS and device.type == "cpu" else counts[-1:]:
                     print(f"\n{subset}, {device}, {count} thread{'s' if count > 1 else ''}")
                     with limit_threads(count):
-                        measured = _measure(subset, replace(settings, device=device, threads=count))
-                    rows += [{**row, "device": str(device), "threads": count} for row in measured]
-        except UserError as error:
+                        for row in measure(conditions):
+                            print(describe_row(row), flush=True)
+                            results.setdefault(subset, []).append({**row, "device": str(device), "threads": count})
+                            if json is not None:
+                                write_text(json, dumps({**results, **about, "unfinished": True}, indent=2) + "\n")
+        except (UserError, ModuleNotFoundError) as error:
+            # A subset that was named has to be measured. Without names, what cannot be measured is left out.
+            if isinstance(error, ModuleNotFoundError):
+                error = UserError(f"{subset} needs the package {error.name}: pip install '.[bench]'")
             if subsets:
-                raise
+                raise error from None
             print(f"{subset}: skipped: {error}")
-        else:
-            results[subset] = rows
-    if not small:  # tiny sizes tell nothing about the targets
-        _print_missed(results)
+
+    # Repeat what a reader looks for first: the missed targets. Tiny sizes tell nothing about them.
+    if not small:
+        targets = [
+            (subset, row, item) for subset in results for row in results[subset] for item in row.get("targets", [])
+        ]
+        missed = [(subset, row, target) for subset, row, target in targets if not target["holds"]]
+        print(f"\n{len(targets) - len(missed)} of {len(targets)} targets hold")
+        for subset, row, target in missed:
+            what = [str(row[key]) for key in ("shape", "patch_factor", "model", "metric", "epochs") if key in row]
+            average = " average" if row.get("ave_spectrum") else ""
+            where = f"{row['device']}, {row['threads']} threads"
+            print(f"missed: {subset} {' '.join(what)}{average}, {where}: {describe_target(target)}")
 
     if json is not None:
-        content = {
-            **results,
-            "command": " ".join(["python scripts/benchmark.py", *sys.argv[1:]]),
-            "device": ", ".join(map(str, devices)),
-            **code_version(),
-            "environment": machine,
-        }
-        write_text(json, dumps(content, indent=2) + "\n")
+        write_text(json, dumps({**results, **about}, indent=2) + "\n")
         if "growth" in results:
             from scripts.benchmarks.growth_report import write_growth
 
-            on_cpu = [row for row in results["growth"] if row["device"] == str(devices[0])]
-            write_growth(on_cpu, f"{name}, {on_cpu[0]['threads']} threads, {on_cpu[0]['device']}", json.parent)
+            rows = [row for row in results["growth"] if row["device"] == str(devices[0])]
+            write_growth(rows, f"{name}, {counts[-1]} threads, {devices[0]}", json.parent)
         print(f"written to {json}")
 
 
-def _measure(subset: str, settings: Settings) -> list[dict[str, Any]]:
-    try:
-        return importlib.import_module(f"scripts.benchmarks.{subset}").measure(settings)
-    except ModuleNotFoundError as error:
-        raise UserError(f"{subset} needs the package {error.name}: pip install '.[bench]'") from None
-
-
-def _print_missed(results: dict[str, list[dict[str, Any]]]) -> None:
-    """What a reader looks for first, once more."""
-    targets = [
-        (subset, row, target) for subset in results for row in results[subset] for target in row.get("targets", [])
-    ]
-    missed = [item for item in targets if not item[2]["holds"]]
-    print(f"\n{len(targets) - len(missed)} of {len(targets)} targets hold")
-    for subset, row, target in missed:
-        what = " ".join(str(row[key]) for key in ("shape", "patch_factor", "model", "metric", "epochs") if key in row)
-        average = " average" if row.get("ave_spectrum") else ""
-        print(f"missed: {subset} {what}{average}, {row['device']}, {row['threads']} threads: {shown(target)}")
-
-
 if __name__ == "__main__":
-    run_script(benchmark)
+    run_script(main)

@@ -4,10 +4,8 @@ Per-image metrics of 8-bit images, as arrays (H, W, C) and in float64, one pair 
 autoencoder, which decodes the original files in worker processes in every epoch.
 """
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +65,7 @@ def ssim(fake: Pixels, real: Pixels) -> float:
     return float(np.mean(values))
 
 
-class _Files(Dataset[Tensor]):
+class DecodedFiles(Dataset[Tensor]):
     """Image files, decoded and transformed whenever they are asked for."""
 
     def __init__(self, files: list[Path]) -> None:
@@ -108,9 +106,15 @@ def train_autoencoder(
         nn.init.normal_(parameter, 0.0, 0.02)
     frequency, pixels = AuthorsLoss(loss_weight=FFL_WEIGHT), nn.MSELoss()
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.999))
-    options: dict[str, Any] = {"num_workers": workers, "pin_memory": device.type == "cuda", "drop_last": True}
-    loader = DataLoader(_Files(files), batch_size=batch_size, shuffle=True, **options)
-    for _ in itertools.count():
+    loader = DataLoader(
+        DecodedFiles(files),
+        batch_size,
+        shuffle=True,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        drop_last=True,
+    )
+    while True:
         seen = 0
         for batch in loader:
             real = batch.to(device)

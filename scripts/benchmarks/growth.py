@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from scripts.benchmarks.loss import compare
-from scripts.benchmarks.settings import Settings
-from scripts.benchmarks.training import epoch_seconds, train_ours
+from scripts.benchmarks.steps import epoch_seconds, train_epochs
+from scripts.benchmarks.timing import Conditions
 
 ROUNDS = 7
 SIZES = (16, 32, 64, 128, 256, 512)
@@ -22,64 +22,38 @@ BATCHES_SIZE = 64
 DATA_SETS = (256, 1024, 4096, 16384)
 EPOCHS = 3
 EPOCH_BATCH = 128
-FILE_SIZE = (178, 218)  # of a CelebA file
+FILE_SIZE = (178, 218)  # width and height of a CelebA file
 DISTINCT_FILES = 64
 
 
-def measure(settings: Settings) -> list[dict[str, Any]]:
-    """Rows that say what ``grows``; prints each."""
-    small = settings.small
-    rows = []
-    for size in SIZES[:2] if small else SIZES:
-        rows.append(_loss("image size", size, (SIZES_BATCH, 3, size, size), settings))
-    for batch in BATCHES[:2] if small else BATCHES:
-        rows.append(_loss("batch", batch, (batch, 3, BATCHES_SIZE, BATCHES_SIZE), settings))
-    rows.extend(_epochs(DATA_SETS[:1] if small else DATA_SETS, settings))
-    return rows
+def measure(conditions: Conditions) -> Iterator[dict[str, Any]]:
+    """Rows that say what ``grows``."""
+    # The loss beside the authors', with larger images and with more of them.
+    few = slice(2 if conditions.small else None)
+    shapes = [("image size", size, (SIZES_BATCH, 3, size, size)) for size in SIZES[few]]
+    shapes += [("batch", batch, (batch, 3, BATCHES_SIZE, BATCHES_SIZE)) for batch in BATCHES[few]]
+    for grows, to, shape in shapes:
+        yield {"grows": grows, "to": to, "shape": list(shape), **compare(shape, conditions, ROUNDS)}
 
-
-def _loss(grows: str, to: int, shape: tuple[int, ...], settings: Settings) -> dict[str, Any]:
-    row = {
-        "grows": grows,
-        "to": to,
-        "shape": list(shape),
-        **compare({}, shape, settings, settings.rounds_or(ROUNDS)),
-    }
-    print(
-        f"{grows:<10} {to:>5}  {1e3 * row['ours_s']:9.3f} ms  authors {1e3 * row['authors_s']:9.3f} ms  "
-        f"transform pair {1e3 * row['pair_s']:9.3f} ms",
-        flush=True,
-    )
-    return row
-
-
-def _epochs(counts: Iterable[int], settings: Settings) -> list[dict[str, Any]]:
-    rows = []
-    for count in counts:
+    # The autoencoder's epochs and its cache, with more files.
+    words = ["dataset=folder", "dataset.folder=images", "dataset.test_fraction=0", "dataset.image_size=64"]
+    for count in DATA_SETS[:1] if conditions.small else DATA_SETS:
         with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder)
-            _write_images(root / "images", count)
-            words = ["dataset=folder", "dataset.folder=images", "dataset.test_fraction=0", "dataset.image_size=64"]
-            training = train_ours(words, root, root / "cache", settings.device, min(EPOCH_BATCH, count))
-            seconds = [spent for spent, _ in epoch_seconds(training, EPOCHS, settings.device)]
-            cache_bytes = sum(path.stat().st_size for path in (root / "cache").glob("*.cache"))
-        row = {
+            root, cache = Path(folder), Path(folder) / "cache"
+            write_images(root / "images", count)
+            training = train_epochs(words, root, cache, conditions.device, min(EPOCH_BATCH, count))
+            seconds = [spent for spent, _ in epoch_seconds(training, EPOCHS, conditions.device)]
+            cache_bytes = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
+        yield {
             "grows": "data set",
             "to": count,
             "first_epoch_s": seconds[0],
             "later_epoch_s": float(np.median(seconds[1:])),
             "cache_bytes": cache_bytes,
         }
-        rows.append(row)
-        print(
-            f"{'data set':<10} {count:>5}  first epoch {row['first_epoch_s']:.2f} s, later ones "
-            f"{row['later_epoch_s']:.2f} s, cache {cache_bytes / 2**20:.1f} MiB",
-            flush=True,
-        )
-    return rows
 
 
-def _write_images(folder: Path, count: int) -> None:
+def write_images(folder: Path, count: int) -> None:
     """JPEG files of random blobs; a few distinct ones under many names, since decoding does not know."""
     folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(0)

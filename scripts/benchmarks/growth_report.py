@@ -4,16 +4,46 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
 
 from ffl.files import atomic_write, write_text
 from scripts.figures.style import BLUE, GREY, PAGE_WIDTH, VERMILION
 
-SERIES = {
-    "ours_s": ("ours", BLUE),
-    "authors_s": ("the authors' package", VERMILION),
-    "pair_s": ("rfft2 + irfft2", GREY),
-}
+LOSSES = [
+    ("ours_s", 1e3, "ours", BLUE),
+    ("authors_s", 1e3, "the authors' package", VERMILION),
+    ("pair_s", 1e3, "rfft2 + irfft2", GREY),
+]
+EPOCHS = [
+    ("first_epoch_s", 1.0, "first epoch, cache included", VERMILION),
+    ("later_epoch_s", 1.0, "later epochs", BLUE),
+]
+# For each panel what grows, the labels of its axes, and its lines: key of a row, factor, name and colour.
+PANELS: list[tuple[str, str, str, list[tuple[str, float, str, str]]]] = [
+    ("image size", "height and width in pixels, 8 images", "loss, forward and backward, ms", LOSSES),
+    ("batch", "images of 64 x 64", "loss, forward and backward, ms", LOSSES),
+    ("data set", "images in the data set", "epoch of the autoencoder, s", EPOCHS),
+    ("data set", "images in the data set", "cache, MiB", [("cache_bytes", 2**-20, "", BLUE)]),
+]
+TABLE = """\
+# How cost grows
+
+Measured on {machine}. Medians.
+
+![growth](growth.png)
+
+| images | ours, ms | authors' package, ms | rfft2 + irfft2, ms | ours, MiB | authors' package, MiB |
+| --- | --- | --- | --- | --- | --- |
+{losses}
+
+Loss, forward and backward, and the tensors that it needs at its height.
+
+| data set, images | first epoch, s | later epochs, s | cache, MiB | per image, KiB |
+| --- | --- | --- | --- | --- |
+{epochs}
+
+Autoencoder with the loss at 64 x 64, batch 128, JPEG files of 178 x 218. The first epoch decodes them into
+the cache, which is copied into memory below 64 MiB and mapped above.
+"""
 
 
 def write_growth(rows: list[dict[str, Any]], machine: str, folder: Path) -> None:
@@ -24,69 +54,33 @@ def write_growth(rows: list[dict[str, Any]], machine: str, folder: Path) -> None
         machine: what they were measured on, in words.
         folder: to write to.
     """
-    parts = {name: [row for row in rows if row["grows"] == name] for name in ("image size", "batch", "data set")}
     figure, axes = plt.subplots(2, 2, figsize=(PAGE_WIDTH, 5.2), layout="constrained")
-    for axis, name, label in (
-        (axes[0, 0], "image size", "height and width in pixels, 8 images"),
-        (axes[0, 1], "batch", "images of 64 x 64"),
-    ):
-        for key, (series, colour) in SERIES.items():
-            _line(axis, parts[name], key, 1e3, series, colour)
-        axis.set(xlabel=label, ylabel="loss, forward and backward, ms")
-        axis.legend()
-    _line(axes[1, 0], parts["data set"], "first_epoch_s", 1, "first epoch, cache included", VERMILION)
-    _line(axes[1, 0], parts["data set"], "later_epoch_s", 1, "later epochs", BLUE)
-    axes[1, 0].set(xlabel="images in the data set", ylabel="epoch of the autoencoder, s")
-    axes[1, 0].legend()
-    _line(axes[1, 1], parts["data set"], "cache_bytes", 2**-20, "", BLUE)
-    axes[1, 1].set(xlabel="images in the data set", ylabel="cache, MiB")
+    for axis, (grows, xlabel, ylabel, lines) in zip(axes.flat, PANELS, strict=True):
+        shown = [row for row in rows if row["grows"] == grows]
+        counts = [row["to"] for row in shown]
+        for key, factor, label, colour in lines:
+            axis.loglog(counts, [row[key] * factor for row in shown], marker="o", ms=3, label=label, color=colour)
+        axis.set_xticks(counts, [str(count) for count in counts])
+        axis.minorticks_off()
+        axis.set(xlabel=xlabel, ylabel=ylabel)
+        if len(lines) > 1:
+            axis.legend()
     figure.suptitle(machine, fontsize=7)
     with atomic_write(folder / "growth.png") as file:
         figure.savefig(file, format="png", dpi=160)
     plt.close(figure)
-    write_text(folder / "growth.md", _markdown(parts, machine))
 
-
-def _line(axis: Axes, rows: list[dict[str, Any]], key: str, factor: float, label: str, colour: str) -> None:
-    axis.loglog(
-        [row["to"] for row in rows], [row[key] * factor for row in rows], marker="o", ms=3, label=label, color=colour
-    )
-    axis.set_xticks([row["to"] for row in rows], [str(row["to"]) for row in rows])
-    axis.minorticks_off()
-
-
-def _markdown(parts: dict[str, list[dict[str, Any]]], machine: str) -> str:
-    lines = [
-        "# How cost grows",
-        "",
-        f"Measured on {machine}. Medians.",
-        "",
-        "![growth](growth.png)",
-        "",
-        "| images | ours, ms | authors' package, ms | rfft2 + irfft2, ms | ours, MiB | authors' package, MiB |",
-        "| --- | --- | --- | --- | --- | --- |",
+    losses = [
+        f"| {' x '.join(map(str, row['shape']))} | {1e3 * row['ours_s']:.3f} | {1e3 * row['authors_s']:.3f} | "
+        f"{1e3 * row['pair_s']:.3f} | {row['ours_bytes'] / 2**20:.2f} | {row['authors_bytes'] / 2**20:.2f} |"
+        for row in rows
+        if row["grows"] != "data set"
     ]
-    for row in parts["image size"] + parts["batch"]:
-        times = " | ".join(f"{1e3 * row[key]:.3f}" for key in SERIES)
-        memory = " | ".join(f"{row[key] / 2**20:.2f}" for key in ("ours_bytes", "authors_bytes"))
-        lines.append(f"| {' x '.join(map(str, row['shape']))} | {times} | {memory} |")
-    lines += [
-        "",
-        "Loss, forward and backward, and the tensors that it needs at its height.",
-        "",
-        "| data set, images | first epoch, s | later epochs, s | cache, MiB | per image, KiB |",
-        "| --- | --- | --- | --- | --- |",
+    epochs = [
+        f"| {row['to']} | {row['first_epoch_s']:.2f} | {row['later_epoch_s']:.2f} | {row['cache_bytes'] / 2**20:.1f} | "
+        f"{row['cache_bytes'] / 2**10 / row['to']:.1f} |"
+        for row in rows
+        if row["grows"] == "data set"
     ]
-    for row in parts["data set"]:
-        size = row["cache_bytes"]
-        lines.append(
-            f"| {row['to']} | {row['first_epoch_s']:.2f} | {row['later_epoch_s']:.2f} | {size / 2**20:.1f} | "
-            f"{size / 2**10 / row['to']:.1f} |"
-        )
-    lines += [
-        "",
-        "Autoencoder with the loss at 64 x 64, batch 128, JPEG files of 178 x 218. The first epoch decodes them into",
-        "the cache, which is copied into memory below 64 MiB and mapped above.",
-        "",
-    ]
-    return "\n".join(lines)
+    text = TABLE.format(machine=machine, losses="\n".join(losses), epochs="\n".join(epochs))
+    write_text(folder / "growth.md", text)

@@ -8,6 +8,7 @@ ratios within a round, which a machine that slows down between rounds does not c
 import contextlib
 import json
 import math
+import os
 import statistics
 import tempfile
 import time
@@ -26,10 +27,33 @@ WARM_UP = 2
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """Where and how to measure: what every subset is told.
+
+    Attributes:
+        device: to measure on.
+        models: to measure, of those that a subset has.
+        rounds: repetitions, each of which measures everything that is compared; None for the subset's own number.
+        data_root: folder that holds one folder per data set.
+        small: tiny sizes, to see that everything runs.
+    """
+
+    device: torch.device
+    models: tuple[str, ...]
+    rounds: int | None
+    data_root: Path
+    small: bool
+
+
+@dataclass(frozen=True)
 class Times:
     """Seconds of each round, by name."""
 
     rounds: Mapping[str, list[float]]
+
+    def medians(self) -> dict[str, float]:
+        """All medians, with "_s" after each name."""
+        return {f"{name}_s": self.seconds(name) for name in self.rounds}
 
     def seconds(self, name: str) -> float:
         """Median."""
@@ -51,8 +75,13 @@ def alternate(actions: Mapping[str, Action], rounds: int, device: torch.device) 
     repeats = dict.fromkeys(actions, 1)
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for number in range(-WARM_UP, rounds):
-        for name in list(actions) if number % 2 else reversed(list(actions)):
-            spent = timed(actions[name], device, repeats[name])
+        for name in round_order(actions, number):
+            synchronise(device)
+            began = time.perf_counter()
+            for _ in range(repeats[name]):
+                actions[name]()
+            synchronise(device)
+            spent = (time.perf_counter() - began) / repeats[name]
             if number < 0:
                 repeats[name] = max(repeats[name], math.ceil(SAMPLE_SECONDS / spent))
             else:
@@ -60,14 +89,9 @@ def alternate(actions: Mapping[str, Action], rounds: int, device: torch.device) 
     return Times(seconds)
 
 
-def timed(action: Action, device: torch.device, repeats: int = 1) -> float:
-    """Seconds of one action, the mean over some in a row."""
-    synchronise(device)
-    began = time.perf_counter()
-    for _ in range(repeats):
-        action()
-    synchronise(device)
-    return (time.perf_counter() - began) / repeats
+def round_order(names: Mapping[str, object], number: int) -> list[str]:
+    """The order of a round: as given in odd ones, reversed in even ones."""
+    return list(names) if number % 2 else list(names)[::-1]
 
 
 def synchronise(device: torch.device) -> None:
@@ -88,22 +112,23 @@ def peak_memory(action: Action, device: torch.device) -> int:
         action()
         synchronise(device)
         return torch.cuda.max_memory_allocated(device) - before
+
+    # On the CPU only the profiler sees allocations, and only its trace tells them in order.
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         action()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(path))
         events = json.loads(path.read_text())["traceEvents"]
-    changes = [event for event in events if event["name"] == "[memory]"]
     held = peak = 0
-    for event in sorted(changes, key=lambda event: event["ts"]):
+    for event in sorted((event for event in events if event["name"] == "[memory]"), key=lambda event: event["ts"]):
         held += event["args"]["Bytes"]
         peak = max(peak, held)
     return peak
 
 
 @contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
+def limit_threads(count: int) -> Iterator[None]:
     """Let operations of torch use so many threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -111,3 +136,8 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

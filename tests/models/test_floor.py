@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ffl.training.model import Phase
 from models.stylegan2.ops import fir_kernel, upsample2d
 from scripts.benchmark import main
-from scripts.benchmarks.floor import operator_shares, record, step_kinds
+from scripts.benchmarks.floor import Replay, operator_shares, step_kinds
 
 CPU = torch.device("cpu")
 
@@ -25,7 +25,8 @@ def network(x: Tensor, weight: Tensor, matrix: Tensor) -> Tensor:
 def test_learned_layers_are_replayed_and_filters_are_not() -> None:
     x = torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
     weight, matrix = torch.randn(4, 3, 3, 3, requires_grad=True), torch.randn(5, 4, requires_grad=True)
-    replay = record(lambda: network(x, weight, matrix).square().sum().backward())
+    with Replay() as replay:
+        network(x, weight, matrix).square().sum().backward()
     names = [str(operator).removeprefix("aten.") for operator, *_ in replay.calls]
     assert names == ["convolution.default", "mm.default", "mm.default", "mm.default", "convolution_backward.default"]
     forward, backward = replay.calls[0][1], replay.calls[-1][1]
@@ -44,11 +45,10 @@ def test_learned_layers_are_replayed_and_filters_are_not() -> None:
 def test_second_derivatives_count() -> None:
     x, weight = torch.randn(2, 3, 8, 8, requires_grad=True), torch.randn(4, 3, 3, 3, requires_grad=True)
 
-    def penalty() -> None:
+    with Replay() as replay:
         (gradient,) = torch.autograd.grad(F.conv2d(x, weight).square().sum(), x, create_graph=True)
         gradient.square().sum().backward()
-
-    assert len(record(penalty).calls) > 3  # forward, backward, and their derivatives
+    assert len(replay.calls) > 3  # forward, backward, and their derivatives
 
 
 def test_steps_with_different_phases_and_how_many_there_are() -> None:
@@ -76,7 +76,7 @@ def test_shares_of_operators() -> None:
 @pytest.mark.parametrize("name", ["stylegan2", "spade"])
 def test_steps_are_measured_beside_their_floor(name: str, tmp_path: Path) -> None:
     path = tmp_path / "out.json"
-    main(["floor", f"models={name}", "small=true", "rounds=1", "threads=1", "accelerator=cpu", f"json={path}"])
+    main("floor", models=[name], small=True, rounds=1, threads=[1], accelerator="cpu", json=path)
     for row in json.loads(path.read_text())["floor"]:
         assert row["model"] == name
         assert 0 < row["floor_s"] < row["step_s"]

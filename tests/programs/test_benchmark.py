@@ -3,6 +3,8 @@
 import json
 import math
 import sys
+import types
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,28 +17,36 @@ from ffl.errors import UserError
 from ffl.metrics.pixel import lfd, psnr
 from ffl.metrics.ssim import ssim
 from ffl.training.command import read_words
-from scripts.benchmark import benchmark
+from scripts.benchmark import main
 from scripts.benchmarks import authors
-from scripts.benchmarks.targets import at_least, at_most, shown
+from scripts.benchmarks.rows import at_least, at_most, describe_row, describe_target
+from scripts.benchmarks.steps import train_epochs
 from scripts.benchmarks.timing import Times, alternate, peak_memory
-from scripts.benchmarks.training import train_ours
 
 CPU = torch.device("cpu")
 SMALL = ["small=true", "rounds=1", "threads=1", "accelerator=cpu"]
 
 
-def main(words: list[str]) -> None:
+def run(*words: str) -> None:
     """``scripts/benchmark.py`` with these words."""
-    positional, named = read_words(benchmark, words)
-    benchmark(*positional, **named)
+    subsets, options = read_words(main, list(words))
+    main(*subsets, **options)
 
 
 def measured(tmp_path: Path, *words: str) -> dict[str, Any]:
-    main([*words, *SMALL, f"json={tmp_path / 'out.json'}"])
+    run(*words, *SMALL, f"json={tmp_path / 'out.json'}")
     return json.loads((tmp_path / "out.json").read_text())
 
 
-def test_overhead_of_a_step_is_measured_and_recorded(tmp_path: Path) -> None:
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, rows: Callable[[Any], Iterable[dict[str, Any]]]) -> None:
+    """Measure a subset by ``rows`` instead."""
+    module = types.ModuleType(f"scripts.benchmarks.{name}")
+    module.measure = rows  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+def test_overhead_of_a_step_is_measured_and_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["scripts/benchmark.py", "overhead", "models=ae"])
     content = measured(tmp_path, "overhead", "models=ae")
     (row,) = content["overhead"]
     assert row["model"] == "ae"
@@ -45,7 +55,8 @@ def test_overhead_of_a_step_is_measured_and_recorded(tmp_path: Path) -> None:
     assert row["with_bytes"] > 0
     assert (row["device"], row["threads"], content["device"]) == ("cpu", 1, "cpu")
     assert content["environment"]["cpu"]
-    assert content["command"].startswith("python scripts/benchmark.py")
+    assert content["command"].startswith("python scripts/benchmark.py overhead models=ae")
+    assert "unfinished" not in content
 
 
 def test_loss_is_measured_beside_the_authors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +128,7 @@ def test_both_recipes_train_on_whole_batches(tmp_path: Path, celeba: Path) -> No
     pytest.importorskip("focal_frequency_loss")
     files = sorted((celeba / "celeba" / "img_align_celeba").glob("*.jpg"))
     assert next(authors.train_autoencoder(files, 0, CPU, batch_size=8)) == 16  # of 20
-    ours = train_ours(["dataset=celeba"], celeba, tmp_path / "cache", CPU, batch_size=8)
+    ours = train_epochs(["dataset=celeba"], celeba, tmp_path / "cache", CPU, batch_size=8)
     assert [next(ours), next(ours)] == [16, 16]  # of 18, two held out
 
 
@@ -167,25 +178,67 @@ def test_peak_memory_counts_what_is_held_at_once() -> None:
 
 
 def test_targets_say_whether_they_hold() -> None:
-    assert shown(at_least("speed-up", 4.0, 4.0)) == "speed-up 4 (>= 4: holds)"
-    assert shown(at_most("added time", 0.123, 0.1)) == "added time 0.123 (<= 0.1: missed)"
+    assert describe_target(at_least("speed-up", 4.0, 4.0)) == "speed-up 4 (>= 4: holds)"
+    assert describe_target(at_most("added time", 0.123, 0.1)) == "added time 0.123 (<= 0.1: missed)"
     assert not at_least("speed-up", math.nan, 1.0)["holds"]
 
 
+def test_rows_are_printed_with_their_units_parts_and_targets() -> None:
+    row = {
+        "model": "ae",
+        "shape": [2, 3, 16],
+        "ours_s": 0.0125,
+        "ours_bytes": 3 << 20,
+        "images_per_second": {"ours": 100.0},
+        "ratio": 4.25,
+        "kinds": [{"phases": ["generator", "r1"], "share": 0.5}],
+        "targets": [at_least("speed-up", 4.25, 4.0)],
+    }
+    assert describe_row(row).splitlines() == [
+        "model ae  shape 2x3x16  ours 12.5 ms  ours 3 MiB  images_per_second ours 100",
+        "    phases generator,r1  share 0.5",
+        "    speed-up 4.25 (>= 4: holds)",
+    ]
+
+
 def test_loss_and_metrics_are_measured_with_each_number_of_threads(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
-    monkeypatch.setattr("scripts.benchmark._measure", lambda subset, given: seen.append((subset, given.threads)) or [])
-    main(["loss", "overhead", "threads=1,2", "accelerator=cpu"])
-    assert seen == [("loss", 1), ("loss", 2), ("overhead", 2)]
+    before = torch.get_num_threads()
+    for name in ("loss", "overhead"):
+        stand_in(monkeypatch, name, lambda _: [{"used": torch.get_num_threads()}])
+    run("loss", "overhead", "threads=1,2", "accelerator=cpu", f"json={tmp_path / 'out.json'}")
+    content = json.loads((tmp_path / "out.json").read_text())
+    used = {name: [(row["used"], row["threads"]) for row in content[name]] for name in ("loss", "overhead")}
+    assert used == {"loss": [(1, 1), (2, 2)], "overhead": [(2, 2)]}
+    assert torch.get_num_threads() == before
+
+
+def test_a_run_that_is_stopped_keeps_the_cases_that_it_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(_: Any) -> Iterator[dict[str, Any]]:
+        yield {"model": "ae"}
+        raise KeyboardInterrupt
+
+    stand_in(monkeypatch, "loss", lambda _: [{"shape": [1]}])
+    stand_in(monkeypatch, "overhead", stopped)
+    path = tmp_path / "results" / "out.json"
+    with pytest.raises(KeyboardInterrupt):
+        run("loss", "overhead", *SMALL, f"json={path}")
+    content = json.loads(path.read_text())
+    place = {"device": "cpu", "threads": 1}
+    assert content["loss"] == [{"shape": [1], **place}]
+    assert content["overhead"] == [{"model": "ae", **place}]
+    assert content["unfinished"] is True
+    assert content["environment"]["cpu"]
 
 
 def test_what_needs_data_is_skipped_where_everything_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("scripts.benchmark.Subset", Literal["throughput", "overhead"])
-    main([*SMALL, "models=ae", f"data_root={tmp_path}"])
+    run(*SMALL, "models=ae", f"data_root={tmp_path}")
     output = capsys.readouterr().out
     assert f"throughput: skipped: dataset celeba: folder {tmp_path / 'celeba'} is missing" in output
     assert "added time" in output
@@ -208,10 +261,10 @@ def test_what_needs_data_is_skipped_where_everything_is_measured(
 )
 def test_mistakes_are_named(arguments: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        main(arguments)
+        run(*arguments)
 
 
 def test_a_missing_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "focal_frequency_loss", None)
     with pytest.raises(UserError, match=r"loss needs the package focal_frequency_loss: pip install '\.\[bench\]'"):
-        main(["loss", *SMALL])
+        run("loss", *SMALL)
