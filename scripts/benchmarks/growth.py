@@ -29,9 +29,9 @@ DISTINCT_FILES = 64
 def measure(conditions: Conditions) -> Iterator[dict[str, Any]]:
     """Rows that say what ``grows``."""
     # The loss beside the authors', with larger images and with more of them.
-    few = slice(2 if conditions.small else None)
-    shapes = [("image size", size, (SIZES_BATCH, 3, size, size)) for size in SIZES[few]]
-    shapes += [("batch", batch, (batch, 3, BATCHES_SIZE, BATCHES_SIZE)) for batch in BATCHES[few]]
+    sizes, batch_sizes = (SIZES[:2], BATCHES[:2]) if conditions.small else (SIZES, BATCHES)
+    shapes = [("image size", size, (SIZES_BATCH, 3, size, size)) for size in sizes]
+    shapes += [("batch", batch, (batch, 3, BATCHES_SIZE, BATCHES_SIZE)) for batch in batch_sizes]
     for grows, to, shape in shapes:
         yield {"grows": grows, "to": to, "shape": list(shape), **compare(shape, conditions, ROUNDS)}
 
