@@ -11,7 +11,7 @@ from scripts.audits.evidence import RowGroup
 from scripts.tables import read_table
 
 CLAIMS_FILE = Path(__file__).with_name("claims.yaml")
-WORDS = ("statement", "reading", "of_paper")  # the other key of a claim is its operator
+WORDS = ("statement", "reading")  # the other key of a claim is its operator
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,30 @@ def read_pairs() -> dict[str, Pair]:
 def read_claims() -> list[Claim]:
     """All claims, in the order of the report."""
     claims = []
-    for section in read_claims_file()["sections"]:
-        table = section.get("table", "")
-        groups = section.get("groups") or (dict.fromkeys(read_table(table).groups, "") if table else {})
-        for id, content in section["claims"].items():
-            ((operator, arguments),) = ((key, value) for key, value in content.items() if key not in WORDS)
-            words = {key: content[key] for key in WORDS if key in content}
-            ffl = tuple(section.get("ffl", ()))
-            claims.append(Claim(id, section["section"], operator, arguments, table, groups, ffl, **words))
+    for template in read_claims_file()["sections"]:
+        # Figures 5 to 7 say the same four things of each model, Table 8 the same six of each setting of its rows.
+        for values in template.get("for_each", [{}]):
+            section = fill_in(template, values)
+            table = section.get("table", "")
+            groups = section.get("groups") or (dict.fromkeys(read_table(table).groups, "") if table else {})
+            about = {"ffl": tuple(section.get("ffl", ())), "of_paper": values.get("of_paper", True)}
+            for id, content in section["claims"].items():
+                ((operator, arguments),) = ((key, value) for key, value in content.items() if key not in WORDS)
+                words = {key: content[key] for key in WORDS if key in content}
+                claims.append(Claim(id, section["section"], operator, arguments, table, groups, **about, **words))
     return claims
+
+
+def fill_in(template: Any, values: dict[str, Any]) -> Any:
+    """A part of the file with ``<key>`` in its texts, those of keys included, replaced by the value of that key."""
+    if isinstance(template, dict):
+        return {fill_in(key, values): fill_in(value, values) for key, value in template.items()}
+    if isinstance(template, list):
+        return [fill_in(item, values) for item in template]
+    if isinstance(template, str):
+        for key, value in values.items():
+            template = template.replace(f"<{key}>", str(value))
+    return template
 
 
 @cache
