@@ -13,10 +13,11 @@ comparison    published once, of two rows over several seeds whose own numbers a
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ParamSpec, TypeVar, get_args
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -36,6 +37,26 @@ from run_config import defaults
 BASE_SEED = 1112  # the authors', and the default of train.py
 PUBLISHED = CONFIG_DIR.parent / "results"  # by the maintainers
 OWN = Path("outputs/results")  # what a user makes
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def remember(function: Callable[P, T]) -> Callable[P, T]:
+    """Call ``function`` once for equal arguments: ``functools.cache`` for arguments that may be lists and dicts."""
+    results: dict[str, T] = {}
+
+    @wraps(function)
+    def call(*arguments: P.args, **keywords: P.kwargs) -> T:
+        key = repr((arguments, keywords))
+        if key not in results:
+            results[key] = function(*arguments, **keywords)
+        return results[key]
+
+    return call
+
+
+shared_defaults = remember(compose_defaults)
 
 
 @dataclass(frozen=True)
@@ -245,17 +266,13 @@ def find_run_of(
     return None if run is None else run.find()
 
 
+@remember
 def make_run(overrides: list[str]) -> Run:
     """The run that ``train.py`` would make from these overrides.
 
     Raises:
         UserError: for an override that cannot be composed.
     """
-    return _make_run(tuple(overrides))
-
-
-@cache
-def _make_run(overrides: tuple[str, ...]) -> Run:
     # Hydra takes a tenth of a second and there may be hundreds of runs. What it makes of plain words is the same as
     # setting their values in the defaults that the chosen files make, which runs share.
     words = [*overrides, "resume=auto"]
@@ -263,7 +280,7 @@ def _make_run(overrides: tuple[str, ...]) -> Run:
     config: Any
     try:
         values = [word for word in words if word.partition("=")[0] not in groups]
-        merged = OmegaConf.create(_defaults(json.dumps(groups)))
+        merged = OmegaConf.create(shared_defaults("train", groups))
         OmegaConf.set_struct(merged, True)
         for override in OverridesParser.create().parse_overrides(values):
             if override.type is not OverrideType.CHANGE:  # +key and ~key are rare, and Hydra's to understand
@@ -272,12 +289,7 @@ def _make_run(overrides: tuple[str, ...]) -> Run:
         config = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except Exception:  # of whatever kind: Hydra takes it, or says in one line what is wrong
         config = compose("train", words)
-    return Run(overrides, config, run_name(config, list(overrides)))
-
-
-@cache
-def _defaults(choices: str) -> Config:
-    return compose_defaults("train", json.loads(choices))
+    return Run(tuple(overrides), config, run_name(config, overrides))
 
 
 @cache

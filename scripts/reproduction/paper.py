@@ -57,17 +57,14 @@ def read_paper() -> dict[str, Any]:
 @cache
 def paper_tables() -> dict[str, PaperTable]:
     """All tables of the paper, table1 to table11."""
-    return {name: _table(content) for name, content in read_paper()["tables"].items()}
-
-
-def _table(content: dict[str, Any]) -> PaperTable:
-    groups = content["groups"]
-    rows = {name: _row(row, list(groups)) for name, row in content["rows"].items()}
-    return PaperTable(content["decimals"], groups, rows)
-
-
-def _row(content: dict[str, Any], groups: list[str]) -> PaperRow:
-    marks = [mark if "/" in mark else f"{groups[0]}/{mark}" for mark in content["best"]]
-    best = frozenset((group, metric) for group, _, metric in (mark.partition("/") for mark in marks))
-    size = content.get("size")
-    return PaperRow({group: content[group] for group in groups}, best, None if size is None else (size[0], size[1]))
+    tables = {}
+    for name, content in read_paper()["tables"].items():
+        groups, rows = content["groups"], {}
+        for id, row in content["rows"].items():
+            # Bold values are written "group/metric", and "metric" alone where it is in the first group.
+            marks = [mark if "/" in mark else f"{next(iter(groups))}/{mark}" for mark in row["best"]]
+            best = frozenset((group, metric) for group, _, metric in (mark.partition("/") for mark in marks))
+            size = (row["size"][0], row["size"][1]) if "size" in row else None
+            rows[id] = PaperRow({group: row[group] for group in groups}, best, size)
+        tables[name] = PaperTable(content["decimals"], groups, rows)
+    return tables

@@ -8,7 +8,6 @@ are left aside.
 import itertools
 import json
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from ffl.training.program import Config
 from ffl.training.record import Record, read_records
 from ffl.training.run_directory import RunDirectory
 from ffl.weights import MissingWeights
-from scripts.tables import Run, Table, TableResults, row_run
+from scripts.tables import Run, Table, TableResults, remember, row_run
 
 USUAL_EPOCHS = 20  # a run cut by trainer.steps has no last epoch of its own: a twentieth of it stands for one
 
@@ -146,7 +145,7 @@ def known_records(directory: RunDirectory, task: str, config: Config) -> dict[st
     if not directory.records.is_file() or not directory.last.is_file():
         return {}
     sha256 = file_sha256(directory.last)
-    test = _test_images(json.dumps(config["dataset"]), config["data_root"], config["cache_dir"])
+    test = find_test_images(config["dataset"], config["data_root"], config["cache_dir"])
     return {
         record.metric: record
         for record in read_records(directory.records)
@@ -166,35 +165,32 @@ def lacking_metrics(directory: RunDirectory, task: str, metrics: list[str], conf
     lacking = [
         name
         for name in metrics
-        if name not in known
-        or (known[name].missing is not None and _has_weights(name, json.dumps(options.get(name, {}))))
+        if name not in known or (known[name].missing is not None and has_weights(name, **options.get(name, {})))
     ]
     # Every evaluation measures the bands too; runs of older versions were evaluated without.
     spectrum = known.get("spectrum_distance")
     if spectrum is not None and spectrum.value is not None and "bands" not in known and not lacking:
         large = int(config["dataset"]["image_size"]) >= SMALLEST
-        if large and _test_images(json.dumps(config["dataset"]), config["data_root"], config["cache_dir"]) is not None:
+        if large and find_test_images(config["dataset"], config["data_root"], config["cache_dir"]) is not None:
             lacking.append("spectrum_distance")
     return lacking
 
 
-@cache
-def _test_images(options: str, data_root: str, cache_dir: str) -> tuple[str, int] | None:
+@remember
+def find_test_images(options: Config, data_root: str, cache_dir: str) -> tuple[str, int] | None:
     """Fingerprint and number of a data set's test images; None where they are not there."""
     try:
-        dataset = build_dataset(
-            split="test", data_root=Path(data_root), cache_dir=Path(cache_dir), **json.loads(options)
-        )
+        dataset = build_dataset(split="test", data_root=Path(data_root), cache_dir=Path(cache_dir), **options)
     except UserError:
         return None
     return dataset.fingerprint, len(dataset)
 
 
-@cache
-def _has_weights(metric: str, options: str) -> bool:
+@remember
+def has_weights(metric: str, **options: Any) -> bool:
     """Whether a metric's pretrained weights are there."""
     try:
-        build_metric(metric, **json.loads(options))
+        build_metric(metric, **options)
     except MissingWeights:
         return False
     return True
@@ -218,12 +214,10 @@ def list_images(config: Config) -> Listing | None:
     Raises:
         UserError: if the data set is not there; the message says where it comes from.
     """
-    return _list_images(json.dumps(config["dataset"]), config["data_root"])
+    return list_once(data_root=Path(config["data_root"]), **config["dataset"])
 
 
-@cache
-def _list_images(options: str, data_root: str) -> Listing | None:
-    return datasets.list_images(data_root=Path(data_root), **json.loads(options))
+list_once = remember(datasets.list_images)  # runs share data sets, and some have 300,000 files
 
 
 def count_images(config: Config, split: Split) -> int:

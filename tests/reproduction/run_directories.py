@@ -1,6 +1,5 @@
 """Run directories with made-up measurements, for tests of what is read from them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from ffl.files import file_sha256
 from ffl.training.checkpoint import save_checkpoint
 from ffl.training.record import Record, append_records
 from ffl.training.run_directory import RunDirectory, Status
-from scripts.reproduction.records import _test_images
+from scripts.reproduction.records import find_test_images
 from scripts.tables import Run
 
 
@@ -37,7 +36,7 @@ def finished_run(
 def add_records(directory: RunDirectory, run: Run, task: str, values: dict[str, float | str], **changes: Any) -> None:
     """Add records that fit the run's checkpoint and data, but for ``changes`` of their protocol."""
     config = run.config
-    images = _test_images(json.dumps(config["dataset"]), config["data_root"], config["cache_dir"])
+    images = find_test_images(config["dataset"], config["data_root"], config["cache_dir"])
     fingerprint, count = images or ("elsewhere", 7)
     protocol = {
         "task": task,
