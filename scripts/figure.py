@@ -32,8 +32,8 @@ from scripts.figures.one_image import figure2, figure3, figure12
 from scripts.figures.runs import Drawing, TableRun, find_runs
 from scripts.figures.style import save
 from scripts.figures.stylegan2 import ARMS, figure9, figure17, figure18, figure19
+from scripts.tables import OWN
 
-OWN = Path("outputs/results")
 COMMON_KEYS = {"scale", "out", "data_root", "output_root"}
 
 

@@ -2,7 +2,6 @@
 
 import math
 from itertools import pairwise
-from typing import NamedTuple
 
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
@@ -12,36 +11,21 @@ from ffl.training.run_directory import RunDirectory
 from run_config import defaults
 from scripts.figures.runs import Drawing, FoundRuns, about, pair
 from scripts.figures.style import COLOURS, SMALL, Sheet
-from scripts.reproduction.records import final_spatial_loss
+from scripts.reproduction.records import SPATIAL_TERM, LossPoint, final_spatial_loss, spatial_loss
 
-TERM = "generator/mse"
 LOSS_RUNS = pair("table1", "celeba", "reconstruction")
 MOST_POINTS = 150  # more would only show noise
 
 
-class LossPoint(NamedTuple):
-    """The mean of a loss over steps ``first`` (exclusive) to ``last``."""
-
-    first: int
-    last: int
-    mean: float
-
-
-def spatial_loss(run: RunDirectory) -> list[LossPoint]:
-    """The mean squared error in training, without its weight, in at most ``MOST_POINTS`` means over consecutive steps.
+def loss_curve(run: RunDirectory) -> list[LossPoint]:
+    """The spatial loss in training, in at most ``MOST_POINTS`` means over consecutive steps.
 
     Raises:
         UserError: if the run has not logged any.
     """
-    lines = [line for line in run.log_lines() if TERM in line.get("losses", {})]
-    if not lines:
-        raise UserError(f"{run.log}: no {TERM} in it; train the run further, or with a spatial loss")
-    weight = run.config()["model"]["mse_weight"]
-    steps = [0, *(line["step"] for line in lines)]
-    points = [
-        LossPoint(first, last, line["losses"][TERM] / weight)
-        for (first, last), line in zip(pairwise(steps), lines, strict=True)
-    ]
+    points = spatial_loss(run)
+    if not points:
+        raise UserError(f"{run.log}: no {SPATIAL_TERM} in it; train the run further, or with a spatial loss")
     group = math.ceil(len(points) / MOST_POINTS)
     curve = []
     for start in range(0, len(points), group):
@@ -62,7 +46,7 @@ def figure14(found: FoundRuns) -> Drawing:
         lines = difference(a.config(), b.config(), defaults(a.config()))
         if other := [line for line in lines if not line.startswith("loss.")]:
             raise UserError(f"{a.path} and {b.path} differ in more than the loss: {other[0]}")
-    curves = {label: spatial_loss(run) for label, run in runs.items()}
+    curves = {label: loss_curve(run) for label, run in runs.items()}
     final = {label: final_spatial_loss(run) for label, run in runs.items()}
     half = max(curve[-1].last for curve in curves.values()) / 2
 

@@ -60,13 +60,17 @@ def table_markdown(table: Table, results: TableResults) -> str:
         for without, with_ in table.compare:
             ours, theirs = [], []
             for metric in group.all_metrics:
-                first, second = (shown_values(cells.get((row, group_id, metric), {})) for row in (without, with_))
-                numbers = [second[seed] - first[seed] for seed in sorted(first.keys() & second.keys())]
+                before, after = (shown_values(cells.get((row, group_id, metric), {})) for row in (without, with_))
+                numbers = [after[seed] - before[seed] for seed in sorted(before.keys() & after.keys())]
                 ours.append(number_text(numbers, digits_of(metric, decimals), "+") if numbers else "")
-                before, after = (paper.value(row, group_id, metric) if paper else None for row in (without, with_))
-                theirs.append("" if before is None or after is None else f"{after - before:+.{decimals}f}")
+                old, new = (paper.value(row, group_id, metric) if paper else None for row in (without, with_))
+                theirs.append("" if old is None or new is None else f"{new - old:+.{decimals}f}")
             if any(ours):
-                pair = _pair(table.rows[without].labels, table.rows[with_].labels)
+                # What is subtracted from what: labels that both rows share once, then the two that differ.
+                both = table.rows[without].labels, table.rows[with_].labels
+                shared = [label for label, other in zip(*both, strict=True) if label == other]
+                first, second = (" ".join(label for label in labels if label not in shared) for labels in both)
+                pair = f"{' '.join(shared)}: {second} − {first}" if shared else f"{second} − {first}"
                 section.append(_line([pair, *(["ours"] if whose else []), *ours]))
                 section += [_line(["", "paper", *theirs])] if any(theirs) else []
         if section:
@@ -206,13 +210,6 @@ def _line(texts: Collection[str]) -> str:
 
 def _rule(labels: int, numbers: int) -> str:
     return "|" + " --- |" * labels + " ---: |" * numbers
-
-
-def _pair(without: list[str], with_: list[str]) -> str:
-    """What is subtracted from what: labels that both share once, then the two that differ."""
-    shared = [a for a, b in zip(without, with_, strict=True) if a == b]
-    first, second = (" ".join(label for label in labels if label not in shared) for labels in (without, with_))
-    return f"{' '.join(shared)}: {second} − {first}" if shared else f"{second} − {first}"
 
 
 def _count(value: int | None) -> str:

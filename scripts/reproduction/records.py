@@ -9,7 +9,7 @@ import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 from datasets import Split, build_dataset
@@ -27,6 +27,7 @@ from ffl.training.run_directory import RunDirectory
 from ffl.weights import MissingWeights
 from scripts.tables import Run, Table, TableResults, remember, row_run
 
+SPATIAL_TERM = "generator/mse"
 USUAL_EPOCHS = 20  # a run cut by trainer.steps has no last epoch of its own: a twentieth of it stands for one
 
 
@@ -237,27 +238,39 @@ def total_steps(config: Config) -> int:
     return int(trainer["epochs"]) * steps if trainer["steps"] is None else int(trainer["steps"])
 
 
-def final_spatial_loss(run: RunDirectory, term: str = "generator/mse") -> float | None:
-    """Mean of a spatial loss over the last epoch of training, from ``log.jsonl``.
+class LossPoint(NamedTuple):
+    """The mean of a loss over the steps after ``first`` up to and with ``last``."""
 
-    A line holds the mean over the steps since the line before it.
+    first: int
+    last: int
+    mean: float
 
-    Returns:
-        The mean, divided by the term's weight where the model has one; None where the run has no such term.
+
+def spatial_loss(run: RunDirectory) -> list[LossPoint]:
+    """The mean squared error in training, without the weight that the model gives it, for each line of ``log.jsonl``.
+
+    A line holds the mean over the steps since the line before it. Models without this term have no points.
     """
-    lines = [line for line in run.log_lines() if term in line.get("losses", {})]
-    if not lines:
+    lines = [line for line in run.log_lines() if SPATIAL_TERM in line.get("losses", {})]
+    weight = run.config()["model"].get("mse_weight", 1.0)
+    steps = [0, *(line["step"] for line in lines)]
+    return [
+        LossPoint(first, last, line["losses"][SPATIAL_TERM] / weight)
+        for (first, last), line in zip(itertools.pairwise(steps), lines, strict=True)
+    ]
+
+
+def final_spatial_loss(run: RunDirectory) -> float | None:
+    """Mean of the spatial loss over the last epoch of training; None where the run has no such term."""
+    points = spatial_loss(run)
+    if not points:
         return None
-    config = run.config()
-    last = lines[-1]["step"]
-    epochs = config["trainer"]["epochs"] if config["trainer"]["steps"] is None else USUAL_EPOCHS
+    trainer, last = run.config()["trainer"], points[-1].last
+    epochs = trainer["epochs"] if trainer["steps"] is None else USUAL_EPOCHS
     first = last - max(1, round(last / epochs))
-    total, steps = 0.0, 0
-    for before, line in zip([0, *(line["step"] for line in lines)], lines, strict=False):
-        if (inside := line["step"] - max(before, first)) > 0:
-            total += inside * line["losses"][term]
-            steps += inside
-    return float(total / steps / config["model"].get("mse_weight", 1.0))
+    # Lines don't end where epochs do: the first of them counts by the steps that are in the last epoch.
+    inside = [max(0, point.last - max(point.first, first)) for point in points]
+    return float(sum(steps * point.mean for steps, point in zip(inside, points, strict=True)) / sum(inside))
 
 
 def _lasting(overrides: list[str]) -> list[str]:

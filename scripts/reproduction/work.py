@@ -82,7 +82,7 @@ def do(job: Job, wait: bool) -> JobResult:
         directory, lacking = job.lacking()
         if directory is not None and not lacking:  # before the lock: a finished run may be where nobody can write
             return JobResult(run.name)
-        with _alone(Path(config["output_root"]) / ".locks" / run.name, wait) as mine:
+        with hold_lock(Path(config["output_root"]) / ".locks" / run.name, wait) as mine:
             begun = run.find() if mine else None
             # Somebody may have started train.py by hand, which knows no lock but the run directory's.
             if not mine or (begun is not None and not begun.wait_for_training(wait)):
@@ -110,7 +110,7 @@ def do(job: Job, wait: bool) -> JobResult:
 
 
 @contextlib.contextmanager
-def _alone(path: Path, wait: bool) -> Iterator[bool]:
+def hold_lock(path: Path, wait: bool) -> Iterator[bool]:
     """Hold the lock ``path``; gives False where another process has it and ``wait`` is False."""
     with failed_writes(path.parent, "set output_root=DIR"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +170,7 @@ def side_by_side(count: int) -> Executor:
             devices.put(number)
         share = (devices, max(1, torch.get_num_threads() // count))
         with ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=share) as pool:
-            yield from pool.map(_do_quietly, jobs, [wait] * len(jobs))
+            yield from pool.map(do_into_file, jobs, [wait] * len(jobs))
 
     return execute
 
@@ -184,7 +184,8 @@ def _start_worker(devices: "multiprocessing.Queue[int]", threads: int) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[devices.get() % len(gpus)]
 
 
-def _do_quietly(job: Job, wait: bool) -> JobResult:
+def do_into_file(job: Job, wait: bool) -> JobResult:
+    """As ``do``; what several jobs print at a time goes to a file each, where it can be read."""
     log = Path(job.run.config["output_root"]) / ".jobs" / f"{job.run.name}.log"
     with failed_writes(log.parent, "set output_root=DIR"):
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -179,7 +179,7 @@ def test_a_loss_curve_keeps_its_mean(tmp_path: Path) -> None:
     lines = [{"step": step, "losses": {"generator/mse": 2.0 / step}} for step in (*range(10, 4000, 10), 3995)]
     write_text(tmp_path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     write_text(tmp_path / "config.yaml", "model: {mse_weight: 2.0}\n")
-    curve = loss_curve.spatial_loss(RunDirectory(tmp_path))
+    curve = loss_curve.loss_curve(RunDirectory(tmp_path))
     assert len(curve) <= loss_curve.MOST_POINTS
     assert [point.first for point in curve[1:]] == [point.last for point in curve[:-1]]
     mean = sum(point.mean * (point.last - point.first) for point in curve)

@@ -9,7 +9,7 @@ from reproduction.run_directories import add_records, finished_run
 from ffl.errors import UserError
 from ffl.training.record import Record
 from scripts.reproduction.markdown import duration, number_text, table_markdown
-from scripts.reproduction.records import final_spatial_loss, known_records, lacking_metrics, state_text, table_results
+from scripts.reproduction.records import known_records, lacking_metrics, state_text, table_results
 from scripts.reproduction.work import Job, do
 from scripts.tables import (
     PUBLISHED,
@@ -247,16 +247,3 @@ def test_numbers_and_durations_as_text(outputs: list[str]) -> None:
     assert number_text([-1.25], 1, "+") == "-1.2"
     assert number_text([0.5, 1.0, 1.5], 2) == "1.00 ± 0.50"
     assert [duration(seconds) for seconds in (12.4, 600, 7200)] == ["12 s", "10 min", "2.0 h"]
-
-
-def test_the_spatial_loss_is_the_mean_over_the_last_epoch(outputs: list[str]) -> None:
-    overrides = [*outputs, "model.mse_weight=2"]
-    run = row_run(read_table("photos"), "photos_with", "reconstruction", overrides=overrides)
-    directory = finished_run(run, {}, steps=40)  # of 20 epochs, as trainer.steps cuts it: the last two steps
-    assert final_spatial_loss(directory) == 0.125 / 2
-    directory.log.write_text('{"step": 19, "losses": {"generator/mse": 4.0}}\n')
-    directory.append_log({"step": 39, "losses": {"generator/mse": 3.0}})
-    directory.append_log({"step": 40, "losses": {"generator/mse": 1.0}})
-    assert final_spatial_loss(directory) == 0.5 * (3.0 + 1.0) / 2
-    directory.log.write_text('{"step": 1, "losses": {}}\n')
-    assert final_spatial_loss(directory) is None
