@@ -41,6 +41,8 @@ def audit(*, scale: str = "cpu", results: Path | None = None, out: Path = OWN) -
         raise UserError(f"scale={scale}: no such scale; expected one of {', '.join(scales)}")
     if results is not None and not results.is_dir():
         raise UserError(f"results={results}: no such folder; it is where scripts/reproduce.py wrote, as its out=DIR")
+    # The report names the command that makes it again. Where a report is written changes nothing in it, so that out= is
+    # left out: a fresh clone gives the published text.
     command = f"python scripts/audit.py scale={scale}" + (f" results={results}" if results else "")
     report = build_report(OurSource(results, scale), command)
     write_text(out / scale / "audit.json", json.dumps(report, indent=2) + "\n")

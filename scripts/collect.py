@@ -70,6 +70,7 @@ def read_run(run: RunDirectory) -> SweepRun:
     Raises:
         UserError: if its metrics are damaged.
     """
+    # An exponent of a loss that is off would look like a setting in which runs differ.
     config = flatten(run.config())
     idle = idle_options(config)
     settings = {
@@ -78,6 +79,7 @@ def read_run(run: RunDirectory) -> SweepRun:
         if key not in PLACES and not key.startswith("recipe.")
     }
 
+    # Every task of a model has a file of its own; the columns of its second task are named after it.
     results: dict[str, float] = {}
     for path in sorted(run.path.glob("metrics*.json")):
         try:
@@ -93,6 +95,7 @@ def read_run(run: RunDirectory) -> SweepRun:
             if is_number(value):
                 results[f"{task}:{name}" if task else name] = value
 
+    # The log may end in half a line, where a run was killed. Its last whole line counts.
     if lines := run.log_lines():
         last = lines[-1]
         losses = last.get("losses")
@@ -143,6 +146,7 @@ def sorted_runs(runs: list[SweepRun], column: str) -> list[SweepRun]:
     results, settings = result_columns(runs), swept_keys(runs)
     if column not in [*results, *settings]:
         raise UserError(f"sort={column}: no such column; there are {', '.join([*settings, *results])}")
+    # What is no metric and no loss counts upwards: steps, and images a second.
     metric = METRICS.get(column.rpartition(":")[2])
     falls = metric.higher_is_better if metric is not None else not column.startswith("loss/")
 
@@ -190,6 +194,7 @@ def plot(runs: list[SweepRun], key: str, column: str) -> Figure:
     Runs that differ in other settings have a line for each group; runs in which the setting means nothing are a dashed
     line at their mean.
     """
+    # Seeds are what points of one setting scatter over, and no setting of their own.
     others = [other for other in swept_keys(runs) if other not in (key, "seed")]
     groups: dict[str, dict[float, list[float]]] = {}
     without: dict[str, list[float]] = {}
@@ -214,6 +219,7 @@ def plot(runs: list[SweepRun], key: str, column: str) -> Figure:
     for number, (label, level) in enumerate(without.items(), len(groups)):
         axes.axhline(sum(level) / len(level), linestyle="--", color=f"C{number}", label=label or None)
     values = [place for points in groups.values() for place in points]
+    # Sweeps such as 1, 10, 100 would crowd at the left of a linear axis.
     if values and min(values) > 0 and max(values) >= 20 * min(values):
         axes.set_xscale("log")
     axes.set_xlabel(key)
@@ -236,6 +242,7 @@ def collect(*runs: str, sort: str | None = None, out: Path | None = None) -> Non
         raise UserError("no runs given; name directories, such as 'outputs/ae-*'")
     if out is not None and out.suffix != ".csv":
         raise UserError(f"out={out}: expected a name that ends in .csv")
+    # The table is printed even where nothing is to be written.
     swept = [read_run(run) for run in find_runs(runs)]
     if sort is not None:
         swept = sorted_runs(swept, sort)

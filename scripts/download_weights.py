@@ -67,6 +67,7 @@ def install(entry: WeightFile, source: Path | None = None) -> Path:
     Raises:
         UserError: naming the file, what is wrong, and what to do.
     """
+    # A file that is there is not fetched again, but it is checked: it may be a download that was cut.
     target = weights_dir() / entry.filename
     if source is None and target.is_file():
         check_file(target, entry)
@@ -77,6 +78,7 @@ def install(entry: WeightFile, source: Path | None = None) -> Path:
         )
     if source is not None and not source.is_file():
         raise UserError(f"--file {source}: no such file")
+    # Written under another name in the same folder, then renamed: no program ever sees half a file.
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +109,7 @@ def _download(entry: WeightFile, target: Path, file: IO[bytes]) -> None:
             length = response.headers.get("Content-Length")
             total = int(length) if length is not None else entry.size
             with tqdm(total=total, unit="B", unit_scale=True, desc=entry.filename, dynamic_ncols=True) as bar:
+                # In parts of a megabyte: the largest file has more than 500.
                 while chunk := response.read(1 << 20):
                     file.write(chunk)
                     bar.update(len(chunk))

@@ -135,6 +135,7 @@ def draw(
         compare(runs, labels, out if to_file else out / "comparison.png")
     for number in numbers:
         figure, path = FIGURES[number], out if to_file else out / scale / f"figure{number}.png"
+        # One figure that cannot be made does not keep the others from being made.
         own = {key: given[key] for key in ("image", "images") if key in given}
         missing: list[str] = []
         try:

@@ -88,6 +88,7 @@ def reproduce(
     words = [f"{key}={value}" for key, value in overrides.items() if not key.startswith("slurm.")]
     given = split_overrides(words)
     for content in tables:
+        # An override for all runs must not touch what makes one row differ from another.
         of_rows = [override for row in content.rows.values() for run in row.runs.values() for override in run]
         of_scale = content.scales[scale].add if scale in content.scales else []
         own = split_overrides([*of_rows, *of_scale]).keys() | {"resume", "name"}
@@ -103,6 +104,7 @@ def reproduce(
                 for number in seed_range:
                     if (run := row_run(content, row, group, scale, words, number)) is None:
                         continue
+                    # Checked once for each run, since tables share most of theirs.
                     if run.name not in wanted:
                         check(run.config)
                         wanted[run.name] = Job(run)
@@ -114,6 +116,7 @@ def reproduce(
         return
 
     # Train and evaluate what is not there yet.
+    # One run after the other uses a machine well, since each uses all its cores or its GPU.
     execute: Executor = in_turn
     if multirun and jobs is None:
         jobs = torch.cuda.device_count() or os.cpu_count() or 1
@@ -160,6 +163,7 @@ def plan_text(jobs: list[Job]) -> str:
         status = None if directory is None else directory.status()
         left = None if status is None else status.total - status.step
         try:
+            # Files are listed and none is decoded, so that a plan is there in seconds.
             listing = list_images(config)
             splits = {} if listing is None else listing.splits
             data[config["dataset"]["name"]] = ", ".join(f"{len(v):,} {k}" for k, v in splits.items()) or "embedded"
@@ -190,6 +194,7 @@ def draw_comparison(table: Table, scale: str, overrides: list[str], seed: int, p
 
     found = {}
     for row in table.rows:
+        # The last label of a row tells whether FFL is on.
         for group in table.rows[row].runs:
             run = row_run(table, row, group, scale, overrides, seed)
             if run is not None and (directory := run.find()) is not None:

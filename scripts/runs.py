@@ -65,6 +65,7 @@ def open_run(
         cache_dir=cache_dir or Path(str(config["cache_dir"])),
         **{**config["dataset"], **(dataset_options or {})},
     )
+    # A run that was killed while it wrote, or a bad disk, leaves the checkpoint before.
     choices = [directory.last, directory.previous] if checkpoint == "last" else [directory.best]
     weights, state = load_newest(choices, whole=False)
     model = restore_model(config, dataset.image_size, weights, state)
@@ -77,6 +78,7 @@ def checked_config(run: RunDirectory) -> Config:
     Raises:
         UserError: if it is not what a program of ours wrote; nothing in it is ever executed.
     """
+    # A run directory may be somebody else's: it is checked as a command line is, and nothing in it is executed.
     config = run.config()
     try:
         for key, hint in (("seed", Seed), ("data_root", str)):

@@ -155,6 +155,7 @@ def read_table(name: str) -> Table:
     Raises:
         UserError: if there is no such table, or its file says something that cannot be.
     """
+    # The paper's tables go by their number alone, as in table=1.
     stem = f"table{name}" if name.isdecimal() else name
     if stem not in table_names():
         raise UserError(f"table={name}: no such table; expected one of {', '.join(table_names())}")
@@ -241,10 +242,12 @@ def row_run(
     change, words = table.scales.get(scale, ScaleChange()), []
     for item in table.rows[row].runs[group]:
         key, _, value = item.partition("=")
+        # A scale may have other data than the paper: then every table takes the same stand-in.
         if key == "dataset":
             value = stand_ins(scale).get(value, value)
         words.append(f"{key}={change.replace.get(key, value)}")
     words += change.add
+    # Words that are defaults are left out, so that a run has the name and the command that train.py gives it.
     if scale != "paper":  # the default of train.py
         words.append(f"scale={scale}")
     if seed != BASE_SEED:
@@ -324,6 +327,7 @@ class TableResults:
     def to_json(self) -> str:
         """The content of its file: JSON with one record a line."""
         about = {"table": self.table, "scale": self.scale, "notes": self.notes}
+        # A record a line: a changed number is a changed line for git, and for whoever reads the difference.
         keys = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}," for key, value in about.items()]
         lines = ",\n".join(json.dumps(record.to_json(), allow_nan=False) for record in self.records)
         return "\n".join(["{", *keys, '"records": [', lines, "]}", ""])
@@ -356,6 +360,7 @@ def results_file(results: Path | None, scale: str, table: str) -> Path | None:
         scale: a choice of configs/scale.
         table: name or number.
     """
+    # Table by table: a user who has made one still compares with the published others.
     for folder in [OWN, PUBLISHED] if results is None else [results]:
         stem = results_path(folder, scale, read_table(table))
         if (path := stem.with_name(f"{stem.name}.json")).is_file():

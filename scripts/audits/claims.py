@@ -92,6 +92,7 @@ def read_claims() -> list[Claim]:
             groups = section.get("groups") or (dict.fromkeys(read_table(table).groups, "") if table else {})
             about = {"ffl": tuple(section.get("ffl", ())), "of_paper": values.get("of_paper", True)}
             for id, content in section["claims"].items():
+                # The one key of a claim that is no word names its operator.
                 ((operator, arguments),) = ((key, value) for key, value in content.items() if key not in WORDS)
                 words = {key: content[key] for key in WORDS if key in content}
                 claims.append(Claim(id, section["section"], operator, arguments, table, groups, **about, **words))

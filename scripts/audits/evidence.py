@@ -96,6 +96,7 @@ class PaperSource(Source):
             ]
             for name, table in paper_tables().items()
         }
+        # Two numbers in a caption. As a table of one column they are judged like any other.
         self._records[LARGE_STYLEGAN2] = [
             Record("fid", value, 0, {}, {"row": id, "group": "synthesis"})
             for id, value in read_paper()["figure17"]["fid"].items()
@@ -108,6 +109,7 @@ class PaperSource(Source):
         return self._records.get(table, [])
 
     def why_absent(self, place: RowGroup, metric: str) -> str:
+        # What the paper shows without printing it is told apart from what it does not have.
         if metric == "training":
             return "the paper draws the curves and prints no number"
         if metric in ("bands", "spectrum_distance"):
@@ -148,6 +150,7 @@ class OurSource(Source):
         if table == LARGE_STYLEGAN2:
             return []
         if table not in self._records:
+            # Runs record what a metric returns; the paper prints some of them in percent, and claims compare the two.
             self._records[table] = [
                 replace(record, value=record.value * METRICS[record.metric].unit)
                 if record.value is not None and record.metric in METRICS
@@ -165,6 +168,7 @@ class OurSource(Source):
         if place.table == LARGE_STYLEGAN2:
             command = "python train.py model=stylegan2 dataset=celeba_hq dataset.image_size=1024"
             return f"no table of ours has it; {command}, with and without loss.ffl=true"
+        # Where a run was tried, the reason why it failed comes before the command that would try it again.
         command = f"python scripts/reproduce.py table={place.table.removeprefix('table')} scale={self.scale}"
         records = self.records(place.table)
         if not records:
@@ -177,6 +181,7 @@ class OurSource(Source):
 
     def overhead(self, model: str) -> list[Item]:
         measured = []
+        # Costs of two machines are not put side by side: the published ones count where the user has measured none.
         for folder in [OWN, PUBLISHED] if self.results is None else [self.results]:
             for file in sorted((folder / "benchmark").glob("*.json")):
                 try:

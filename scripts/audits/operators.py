@@ -26,6 +26,7 @@ from scripts.audits.evidence import RowGroup, Source, is_of
 from scripts.audits.verdicts import Count, Finding, Item, Numbers, every_part, fewest, judge, matched
 from scripts.tables import read_table
 
+# What "close", "greatly", "to lose" and "negligible" are taken to mean; the head of claims.yaml tells readers.
 CLOSE = 0.25
 GREATLY = 0.05
 LOST = 0.5
@@ -106,8 +107,10 @@ def close(claim: Claim, source: Source, *, rows: Names) -> Finding:
 
 def loses_most(claim: Claim, source: Source, *, metric: str, rows: Names) -> Finding:
     """The first row loses more against the second in one metric than in any other, as a share of what FFL changes."""
+    # A loss of the first row is a gain of the second, so that the rows change places.
     label = METRICS[metric].label
     items = shares(claim, source, rows[::-1])
+    # Metrics that could not be measured are left aside, unless it is the one that the claim is about.
     losses = sorted((item for item in items if item.missing is None), key=lambda item: item.value, reverse=True)
     if label not in [item.label for item in losses]:
         return judge([item for item in items if item.label == label], "")
@@ -172,6 +175,8 @@ def ahead(claim: Claim, source: Source, *, rows: Names, leave_out: Names = ()) -
         group, metric, name = column
         names = [rows[0], *rivals(rows, column, leave_out)]
         own, *others = (source.numbers(RowGroup(claim.table, row, group), metric) for row in names)
+        # The best of the others counts, whichever method it is. One that is not there could have been the best, so that
+        # its column is left out.
         best = max((numbers.mean for numbers in others), key=lambda value: direction(metric) * value)
         margin = direction(metric) * (own.mean - best) / best
         missing = next((numbers.missing for numbers in (own, *others) if numbers.missing), None)
@@ -213,6 +218,7 @@ def narrower(
         shown += f" ({after.mean / before.mean - 1:+.0%})" if before.mean else ""
         shown += "" if change.spread is None else f", difference {change.mean:.3g} ± {change.spread:.3g}"
         shrinks = after.mean < before.mean and after.mean <= (1 - by) * before.mean
+        # The difference goes with its spread over seeds; what decides is how far the mean shrinks.
         items.append(replace(difference(label, change), value=float(shrinks), shown=shown))
     numbers = tuple(f"{item.label} {item.shown}" for item in items if item.missing is None)
     return replace(judge(items, words, bool), numbers=numbers)
@@ -242,6 +248,7 @@ def negligible_cost(claim: Claim, source: Source, *, model: str) -> Finding:
     costs = source.overhead(model)
     if costs[0].missing:
         return judge(costs, "")
+    # Time scatters from run to run and memory does not, hence two limits.
     limits = {"memory": NEGLIGIBLE_MEMORY, "time": NEGLIGIBLE_TIME}
     more = [cost.label for cost in costs if cost.value > limits[cost.label.split()[0]]]
     return Finding(
@@ -266,6 +273,7 @@ def lfd_follows_from_psnr(claim: Claim, source: Source) -> Finding:
             if record.metric in ("psnr", "lfd") and record.value is not None and math.isfinite(record.value):
                 run = record.provenance
                 scores.setdefault((run["row"], run["group"], run.get("seed")), {})[record.metric] = record
+        # Rows without one of the two, and printed ones of a size that the paper does not tell, have nothing to obey.
         for (row, _, seed), found in scores.items():
             if len(found) < 2 or found["psnr"].protocol["size"] is None:
                 continue
@@ -404,6 +412,7 @@ def compare_quantity(
                 after, before = (Numbers({None: details[key]}, runs) for key in ("mean", "mean_of_minus"))
                 change: dict[int | None, float] = {} if record.value is None else {None: record.value}
                 return after, before, Numbers(change, runs, details["spread"])
+    # Every other comparison is of runs of the same seed, which start from the same weights and see the same batches.
     metric, of = measures(quantity)[label]
     after, before = matched(source.numbers(first, metric, of), source.numbers(second, metric, of))
     return after, before, after - before

@@ -57,6 +57,7 @@ def build_report(ours: OurSource, command: str) -> Json:
         Plain values, for JSON and for ``markdown``.
     """
     paper = PaperSource()
+    # The same function judges both sides. That our numbers fail a claim means more where the paper's own do not.
     claims: list[Json] = [
         {
             "id": claim.id,
@@ -105,6 +106,7 @@ def build_report(ours: OurSource, command: str) -> Json:
         "own_tables": [name for name, path in ours.files_read().items() if PUBLISHED not in path.parents],
         "code": code_version(),
     }
+    # What is returned equals what a reader of the file gets.
     plain: Json = json.loads(json.dumps(report))  # tuples become lists, as in the file
     return plain
 
@@ -133,6 +135,8 @@ def ablation_setting(paper: Source, ours: Source, row: str) -> Json:
         found = {metric: number.mean for metric, number in numbers.items() if number.missing is None}
         return found, None if found else numbers[metrics[0]].missing
 
+    # LFD is a function of PSNR and would count it twice. Differences are taken in units of what FFL itself changes,
+    # since metrics have scales of their own.
     baseline, full, printed = (means(paper, name)[0] for name in ("baseline", "full", row))
     (kept, not_kept), (left_out, not_left_out) = means(ours, row), means(ours, f"{row}_no_mse")
     result: Json = {"row": row, "printed": printed, "kept": kept, "left_out": left_out, "distances": None}
@@ -144,6 +148,7 @@ def ablation_setting(paper: Source, ours: Source, row: str) -> Json:
         statistics.fmean(abs(values[key] - printed[key]) / abs(full[key] - baseline[key]) for key in common)
         for values in (kept, left_out)
     ]
+    # Two distances that are nearly alike decide nothing.
     verdict = "spatial loss kept" if with_loss < without_loss else "spatial loss left out"
     if min(with_loss, without_loss) > (1 - NEARER) * max(with_loss, without_loss):
         verdict = "undecided, the two are about as far"
@@ -159,6 +164,7 @@ def band_table(ours: Source, pair: Pair) -> Json:
         )
         return dict(zip(("without", "with"), matched(*numbers), strict=True))
 
+    # The lowest band is the mean brightness, which every image has; without it there are no bands at all.
     mean = sides("energy_ratio", 0)["without"]
     table: Json = {"model": pair.model, "data": pair.data, "missing": mean.missing, "seeds": list(mean.by_seed)}
     table["our_data"] = measured_on(ours, pair.with_ffl)
@@ -318,6 +324,7 @@ def seeds(finding: Json) -> str:
         return words
     if not finding["within_spread"]:
         return f"{words}, beyond the spread"
+    # Where one difference is all there is, there is no need to name it.
     names = "" if finding["spreads"] == 1 else f" in {', '.join(finding['within_spread'])}"
     return f"{words}, within the spread{names}"
 

@@ -50,6 +50,7 @@ def matched(a: Numbers, b: Numbers) -> tuple[Numbers, Numbers]:
     """Both for the seeds that both have, or their means where single values are lost; why not, if there are none."""
     if missing := a.missing or b.missing:
         return Numbers(missing=missing), Numbers(missing=missing)
+    # Means of different runs scatter more than differences seed by seed, but they are all that is left.
     if None in a.by_seed or None in b.by_seed:
         runs = fewest([a.runs, b.runs])
         return Numbers({None: a.mean}, runs), Numbers({None: b.mean}, runs)
@@ -133,6 +134,7 @@ def judge(
         if item.missing is not None:
             about.setdefault(item.missing, {})[item.name] = None
     missing = tuple(reason if len(about) == 1 else f"{', '.join(names)}: {reason}" for reason, names in about.items())
+    # Weights that could not be had speak neither for a claim nor against it: only what is there is counted.
     if not found:
         return Finding("not tested", "; ".join(missing), total=len(items), missing=missing)
 
@@ -148,6 +150,7 @@ def judge(
     summary = f"{words} in {len(good)} of {len(found)}"
     summary += f", equal in {', '.join(item.name for item in ties)}" if ties else ""
     summary += f", not in {', '.join(item.name for item in bad)}" if bad else ""
+    # The numbers, one line for each data set or task that they are of.
     lines: dict[str, list[str]] = {}
     for item in found:
         lines.setdefault(item.group, []).append(f"{item.label} {item.shown}")
@@ -171,6 +174,7 @@ def every_part(parts: Mapping[str, Finding]) -> Finding:
     total = sum(part.total for part in parts.values())
     if not tested:
         return Finding("not tested", "; ".join(missing), total=total, missing=missing)
+    # A part that could not be tested does not break a claim; the report says how many were.
     failing = [f"{name}: {part.summary}" for name, part in tested.items() if part.verdict == "fails"]
     return Finding(
         "fails" if failing else "holds",

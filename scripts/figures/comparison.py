@@ -95,6 +95,7 @@ MOST_COLUMNS = 6
 def figure1(found: FoundRuns) -> Drawing:
     """Figure 1: real images and those of models without the focal frequency loss, with the spectra of both."""
     runs = found.open()
+    # Fewer runs have more images each, so that the page stays full.
     each = MOST_COLUMNS // len(runs)
     cell = (PAGE_WIDTH - LABEL_WIDTH) / (each * len(runs))
     sheet, top = Sheet(), 0.34
@@ -103,6 +104,7 @@ def figure1(found: FoundRuns) -> Drawing:
         x = LABEL_WIDTH + number * each * cell
         sheet.text(x + (each * cell - GAP) / 2, 0.02, f"{row.label}\n{run.dataset.name} {width}×{height}", BODY)
         for real, fake in zip(first_items(run, each)["image"].cpu(), generate(run, each), strict=True):
+            # Real and generated spectrum have one grey scale: what is darker below has less power.
             spectra = [log_spectrum(image[None]) for image in (real, fake)]
             for line, image in enumerate((real, fake)):
                 sheet.picture(x, top + line * cell, cell - GAP, image)
@@ -168,6 +170,7 @@ def draw_runs(
     Raises:
         UserError: if the runs are not of the same images.
     """
+    # Images of one column must show the same thing; a fingerprint stands for the files and what is made of them.
     first = next(iter(runs.values()))
     for run in runs.values():
         if run.dataset.fingerprint != first.dataset.fingerprint:

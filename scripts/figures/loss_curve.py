@@ -26,6 +26,7 @@ def loss_curve(run: RunDirectory) -> list[LossPoint]:
     points = spatial_loss(run)
     if not points:
         raise UserError(f"{run.log}: no {SPATIAL_TERM} in it; train the run further, or with a spatial loss")
+    # Points are weighted by the steps behind them, since a run that was resumed may have shorter ones.
     group = math.ceil(len(points) / MOST_POINTS)
     curve = []
     for start in range(0, len(points), group):
@@ -42,12 +43,14 @@ def figure14(found: FoundRuns) -> Drawing:
         UserError: if the runs differ in more than the focal frequency loss.
     """
     runs = {row.label: directory for row, directory in found.directories.items()}
+    # A curve says something of the loss only where nothing else differs, not even the batch size.
     for a, b in pairwise(runs.values()):
         lines = difference(a.config(), b.config(), defaults(a.config()))
         if other := [line for line in lines if not line.startswith("loss.")]:
             raise UserError(f"{a.path} and {b.path} differ in more than the loss: {other[0]}")
     curves = {label: loss_curve(run) for label, run in runs.items()}
     final = {label: final_spatial_loss(run) for label, run in runs.items()}
+    # Late in training the curves are so near to each other that the axis of the whole hides which is lower.
     half = max(curve[-1].last for curve in curves.values()) / 2
 
     sheet = Sheet()

@@ -54,6 +54,7 @@ def square_image(path: Path | None, size: int) -> Tensor:
         photograph = decode_rgb(read_photograph(EMBEDDED) if path is None else path.read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(f"image={path}: not a readable image ({error})") from None
+    # Nothing is enlarged: the spectrum of an enlarged image is empty at high frequencies.
     side = min(photograph.size)
     if side < size:
         raise UserError(
@@ -84,6 +85,7 @@ def figure2(*, image: Path | None = None) -> Drawing:
         label: torch.fft.fftshift(torch.fft.fft2(images * 255).abs().log1p().mean((0, 1)))
         for label, images in filtered.items()
     }
+    # All maps share the scale of the original, so that what was removed is black.
     brightest = float(amplitudes["original"].max())
 
     sheet = Sheet()
@@ -161,6 +163,7 @@ def reconstruction_errors(fake: Tensor, real: Tensor) -> dict[str, float]:
         frequency, which is most of it, left out. ``phase``: mean absolute difference of phases in degrees; 90 is
         chance. ``psnr``: in dB, of images clipped to [-1, 1].
     """
+    # The zero frequency is the mean brightness: most of the power, and nothing of the structure.
     spectra = [torch.fft.fft2(image, norm="ortho").flatten(-2)[..., 1:] for image in (fake, real)]
     amplitude = DISTANCES["amplitude only"](*spectra) / spectra[1].abs().square().mean()
     mse = (fake.clamp(-1, 1) - real).square().mean()
@@ -177,6 +180,7 @@ def figure3(*, image: Path | None = None) -> Drawing:
     The paper's phase-only picture is noise. Where its minimum is reached, as here, contours show through the noise:
     phases place the edges (Oppenheim and Lim, 1981), while every amplitude is still that of the start.
     """
+    # The same start for all three, so that only the loss makes them differ.
     real = square_image(image, FIT_SIZE) * 2 - 1
     images = {"real": real, "start": start_image(real)}
     images |= {label: reconstruct(real, distance, FIT_STEPS) for label, distance in DISTANCES.items()}
@@ -220,6 +224,7 @@ def sum_of_strongest(image: Tensor, count: int) -> Tensor:
     Returns:
         Same shape; the image itself where ``count`` is that of all waves.
     """
+    # The spectrum of a real image is symmetric: a wave is a pair of coefficients, taken or left together.
     size = len(image)
     spectrum = torch.fft.fft2(image)
     waves = half_plane(size)

@@ -119,6 +119,7 @@ def find_runs(
         UserError: if none is there, or ``given`` are not as many as ``rows``.
     """
     if given is not None:
+        # Figures 18 and 19 then take the same words as 9 and 17.
         if (len(given), len(rows)) == (2, 1):  # of a pair without and with FFL, a figure of one run shows the second
             given = given[1:]
         if len(given) != len(rows):
@@ -132,6 +133,7 @@ def find_runs(
     missing: list[str] = []
     refused: list[str] = []
     for row in rows:
+        # A run that is cut is drawn as it is; the JSON and the last lines printed say so.
         advice = f"run: {command([row], scale, overrides)}"
         try:
             run = find_run_of(row.table, row.row, row.group, scale, overrides)
@@ -184,6 +186,7 @@ def generate(run: OpenedRun, count: int, task: Task | None = None, batch_size: i
     task = task or run.model.tasks[0]
     device = next(run.model.parameters()).device
     parts = []
+    # Noise goes by the index of an image, so that these are the images of an evaluation with seed 0.
     for first in range(0, count, batch_size):
         index = np.arange(first, min(first + batch_size, count))
         if task == "synthesis":
@@ -203,6 +206,7 @@ def score(run: OpenedRun, metric: str) -> str | None:
         "quantisation": "paper",
         "evaluation_seed": 0,
     }
+    # A value of earlier weights, or of a part of the images, must not stand beside these pictures.
     sha256 = file_sha256(run.checkpoint)
     for record in reversed(read_records(run.directory.records)):  # the newest one counts
         if (

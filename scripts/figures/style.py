@@ -65,8 +65,7 @@ class Sheet:
 
     def axes(self, x: float, y: float, width: float, height: float) -> Axes:
         """Axes whose frame has its top left corner at (x, y)."""
-        label = str(len(self._placed))
-        axes = self.figure.add_axes((0, 0, 1, 1), label=label)
+        axes = self.figure.add_axes((0, 0, 1, 1))
         self._place(axes, x, y, width, height)
         return axes
 
@@ -136,6 +135,7 @@ class Sheet:
 
     def finish(self, margin: float = 0.06) -> Figure:
         """The figure, as high as what is on it."""
+        # Only now is the height known, of which matplotlib wants everything as a fraction.
         height = self.height + margin
         self.figure.set_size_inches(self.width, height)
         for artist, (x, y, wide, high) in self._placed:
@@ -176,6 +176,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
 
 def _renderings(figure: Figure, suffix: str) -> Iterator[bytes]:
     """The figure as a file, from the largest to the smallest."""
+    # Text and lines of a PDF stay vectors; only pictures can be too large.
     images = [image for axes in figure.axes for image in axes.images]
     is_pdf = suffix == ".pdf"
     for rasterized, dpi in [(False, DPIS[0]), *((True, dpi) for dpi in DPIS)] if is_pdf else [(True, d) for d in DPIS]:

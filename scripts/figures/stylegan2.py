@@ -96,6 +96,7 @@ def figure9(found: FoundRuns, *, images: Count | None = None) -> Drawing:
     first, _ = next(iter(runs.values()))
     minibatch = int(first.config["trainer"]["batch_size"])
     count = images or len(first.dataset)
+    # Each half of the real images needs a minibatch of its own.
     if count < 2 * minibatch:
         raise UserError(f"images={count}: average spectra need at least two minibatches of {minibatch} images")
 
@@ -105,6 +106,7 @@ def figure9(found: FoundRuns, *, images: Count | None = None) -> Drawing:
         model.psi = 1.0
         pictures[label] = quantised(generate(run, count))
     spectra = {label: Spectra.of(pixels, minibatch) for label, pixels in pictures.items()}
+    # Two halves of the real images differ by chance alone: no model can be expected to come nearer.
     halves = [Spectra.of(half, minibatch) for half in pictures["real"].tensor_split(2)]
     gaps = {HALVES: gap(*halves), **{label: gap(spectra["real"], spectra[label]) for label in runs}}
     maps = {label: decibels(spectra[label].average) for label in pictures}
@@ -143,6 +145,7 @@ def draw_rows(sheet: Sheet, pictures: dict[str, Tensor], maps: dict[str, Tensor]
     sheet.text(left + NUM_SAMPLES * cell / 2, 0.08, "images", TITLE)
     y = top
     scale = limits(*maps.values())
+    # A few extreme frequencies would leave the rest without contrast.
     reach = max(float(offset.abs().quantile(0.995)) for offset in offsets.values())
     for label in pictures:
         sheet.text(0.1, y + cell / 2, label, TITLE, rotation=90)
@@ -186,6 +189,7 @@ def draw_profiles(
             )
         panel.axhline(0, color=BLACK, lw=0.6)
         panel.set(title=title, ylabel="fake − real (dB)", xlabel=across)
+        # Curves of gaps fill the panel from left to right, so that the legend gets a place above them.
         low, high = panel.get_ylim()
         panel.set_ylim(low, high + 0.7 * (high - low))  # room for the legend
         panel.legend(title="mean absolute gap", title_fontsize=SMALL, loc="upper left")

@@ -123,6 +123,7 @@ def table_markdown(table: Table, results: TableResults) -> str:
 def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
     """What a reader must know beside the numbers."""
     notes = []
+    # What makes the numbers incomparable with the paper's comes first.
     if results.scale != "paper":
         notes.append(
             f"scale={results.scale}: fewer images, epochs, channels or pixels than in the paper, as configs/scale "
@@ -175,9 +176,11 @@ def best_rows(table: Table, cells: Cells, group: str, metric: str) -> set[str]:
     """Rows with the best mean of ours, one or more for each block of rows that are compared with each other."""
     blocks: list[set[str]] = []
     for pair in table.compare:
+        # Pairs that share a row make one block, such as a baseline with each of its variants.
         joined = set(pair).union(*(block for block in blocks if block & set(pair)))
         blocks = [*(block for block in blocks if not block & set(pair)), joined]
     best: set[str] = set()
+    # A single row is the best of its block whatever it is worth.
     for block in blocks:
         values = {row: shown_values(cells.get((row, group, metric), {})) for row in block}
         means = {row: statistics.fmean(numbers.values()) for row, numbers in values.items() if numbers}

@@ -61,6 +61,7 @@ def table_results(
 
     # How much of the public data sets was there, and what all runs were told.
     notes = []
+    # A reader must know when a number is of fewer images than the paper's. Data that have gone since say nothing.
     for name, config in data.items():
         try:
             listing = list_images(config)
@@ -93,6 +94,7 @@ def run_records(run: Run, task: str, metrics: list[str], reason: str | None = No
     try:
         directory = run.find()
         status = None if directory is None else directory.status()
+        # A run that is not finished has been evaluated perhaps, but not as the table means it.
         if status is not None and status.finished:
             assert directory is not None
             known = known_records(directory, task, run.config)
@@ -145,6 +147,7 @@ def known_records(directory: RunDirectory, task: str, config: Config) -> dict[st
     """
     if not directory.records.is_file() or not directory.last.is_file():
         return {}
+    # A record belongs to the checkpoint whose bytes it names: one that was trained further has others.
     sha256 = file_sha256(directory.last)
     test = find_test_images(config["dataset"], config["data_root"], config["cache_dir"])
     return {
@@ -163,6 +166,7 @@ def lacking_metrics(directory: RunDirectory, task: str, metrics: list[str], conf
     """Those of ``metrics`` that have to be measured: no record fits, or weights that were missing are here now."""
     known = known_records(directory, task, config)
     options = metric_options(config["dataset"]["name"])
+    # A metric that lacked its weights is measured as soon as they are there, and not again before.
     lacking = [
         name
         for name in metrics
@@ -233,6 +237,7 @@ def total_steps(config: Config) -> int:
     Raises:
         UserError: if its data set is not there, or smaller than a batch.
     """
+    # Epochs are the paper's unit and steps the loop's; trainer.steps overrides both.
     trainer = config["trainer"]
     steps = steps_per_epoch(count_images(config, "train"), int(trainer["batch_size"]))
     return int(trainer["epochs"]) * steps if trainer["steps"] is None else int(trainer["steps"])

@@ -141,6 +141,7 @@ def do_all(jobs: list[Job], execute: Executor) -> dict[str, str]:
         By name, why a run could not be made.
     """
     reasons: dict[str, str] = {}
+    # First what nobody else has at hand, without waiting; then what others had, which is mostly done by now.
     for wait in (False, True):
         taken = set()
         for result in execute(jobs, wait) if jobs else ():
@@ -166,6 +167,7 @@ def side_by_side(count: int) -> Executor:
     def execute(jobs: list[Job], wait: bool) -> Iterator[JobResult]:
         context = multiprocessing.get_context("spawn")  # not forked: a copy of a CUDA context does not work
         devices = context.Queue()
+        # Each worker takes one number, and with it a GPU, when it starts.
         for number in range(count):
             devices.put(number)
         share = (devices, max(1, torch.get_num_threads() // count))
@@ -208,6 +210,7 @@ def on_cluster(cluster: str, folder: Path, parameters: dict[str, Any]) -> Execut
         import submitit
     except ImportError:
         raise UserError(f"launcher={cluster}: needs submitit; run: pip install submitit") from None
+    # Jobs start in a process that knows nothing of this checkout: models and datasets are not installed.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
@@ -216,6 +219,7 @@ def on_cluster(cluster: str, folder: Path, parameters: dict[str, Any]) -> Execut
         raise UserError(f"launcher={cluster}: {' '.join(str(error).split())[:200]}") from None
 
     def execute(jobs: list[Job], wait: bool) -> Iterator[JobResult]:
+        # One array instead of many submissions: kinder to the scheduler, and one line in its queue.
         with executor.batch():
             submitted = [executor.submit(ClusterTask(job, wait)) for job in jobs]
         print(f"submitted {len(submitted)} jobs; their output goes to {folder}", flush=True)
