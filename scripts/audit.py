@@ -17,10 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ffl.errors import UserError
 from ffl.files import write_text
 from ffl.training.command import run_script
-from ffl.training.words import CONFIG_DIR
 from scripts.audits.evidence import OurSource
 from scripts.audits.report import VERDICTS, build_report, markdown
-from scripts.tables import OWN
+from scripts.tables import OWN, check_scale
 
 
 def audit(*, scale: str = "cpu", results: Path | None = None, out: Path = OWN) -> dict[str, Any]:
@@ -36,9 +35,7 @@ def audit(*, scale: str = "cpu", results: Path | None = None, out: Path = OWN) -
     Raises:
         UserError: for an argument that cannot be, or a table that cannot be read.
     """
-    scales = sorted(path.stem for path in (CONFIG_DIR / "scale").glob("*.yaml"))
-    if scale not in scales:
-        raise UserError(f"scale={scale}: no such scale; expected one of {', '.join(scales)}")
+    check_scale(scale)
     if results is not None and not results.is_dir():
         raise UserError(f"results={results}: no such folder; it is where scripts/reproduce.py wrote, as its out=DIR")
     # The report names the command that makes it again. Where a report is written changes nothing in it, so that out= is

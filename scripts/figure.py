@@ -24,7 +24,6 @@ from ffl.errors import UserError
 from ffl.files import write_text
 from ffl.ranges import Count
 from ffl.training.command import run_script
-from ffl.training.program import CONFIG_DIR
 from ffl.training.run_directory import RunDirectory
 from scripts.figures.comparison import BASELINES, BLOCKS, comparison, comparison_figure, figure1
 from scripts.figures.loss_curve import LOSS_RUNS, figure14
@@ -32,7 +31,7 @@ from scripts.figures.one_image import figure2, figure3, figure12
 from scripts.figures.runs import Drawing, TableRun, find_runs
 from scripts.figures.style import save
 from scripts.figures.stylegan2 import ARMS, figure9, figure17, figure18, figure19
-from scripts.tables import OWN
+from scripts.tables import OWN, check_scale
 
 COMMON_KEYS = {"scale", "out", "data_root", "output_root"}
 
@@ -121,9 +120,7 @@ def draw(
             who = name if name == "all" else f"figure {name}"
             raise UserError(f"{key}={shown}: {who} does not take it; it takes {', '.join(sorted(allowed))}")
     scale = scale or "cpu"
-    if not (CONFIG_DIR / "scale" / f"{scale}.yaml").is_file():
-        scales = ", ".join(sorted(path.stem for path in (CONFIG_DIR / "scale").glob("*.yaml")))
-        raise UserError(f"scale={scale}: no such scale; expected one of {scales}")
+    check_scale(scale)
 
     # Where it goes: to a file, or to its place in a folder of results.
     out = out or OWN

@@ -24,13 +24,22 @@ from ffl.files import failed_writes, write_text
 from ffl.ranges import Count
 from ffl.training.command import run_script
 from ffl.training.config import Seed
-from ffl.training.words import CONFIG_DIR
 from ffl.weights import find_weights
 from run_config import check
 from scripts.reproduction.markdown import table_markdown
 from scripts.reproduction.records import list_images, state_text, table_results, total_steps
 from scripts.reproduction.work import Executor, Job, do_all, in_turn, on_cluster, side_by_side
-from scripts.tables import BASE_SEED, OWN, Table, read_table, results_path, row_run, split_overrides, table_names
+from scripts.tables import (
+    BASE_SEED,
+    OWN,
+    Table,
+    check_scale,
+    read_table,
+    results_path,
+    row_run,
+    split_overrides,
+    table_names,
+)
 
 
 def reproduce(
@@ -78,14 +87,18 @@ def reproduce(
     for key, ids in {"rows": rows, "groups": groups}.items():
         if table == "all" and ids is not None:
             raise UserError(f"{key}: goes with one table, not with table=all")
-    if scale not in (scales := sorted(path.stem for path in (CONFIG_DIR / "scale").glob("*.yaml"))):
-        raise UserError(f"scale={scale}: expected one of {', '.join(scales)}")
+    check_scale(scale)
     if launcher not in (None, "slurm", "local"):
         raise UserError(f"launcher={launcher}: expected slurm or local")
-    cluster = {key[6:]: yaml.safe_load(value) for key, value in overrides.items() if key.startswith("slurm.")}
+    parameters = {key: value for key, value in overrides.items() if key.startswith("slurm.")}
+    try:
+        cluster = {key.removeprefix("slurm."): yaml.safe_load(value) for key, value in parameters.items()}
+    except yaml.YAMLError:
+        given_values = " ".join(f"{key}={value}" for key, value in parameters.items())
+        raise UserError(f"{given_values}: expected numbers or words, such as slurm.timeout_min=60") from None
     if cluster and launcher is None:
         raise UserError("slurm.…: goes with launcher=slurm")
-    words = [f"{key}={value}" for key, value in overrides.items() if not key.startswith("slurm.")]
+    words = [f"{key}={value}" for key, value in overrides.items() if key not in parameters]
     given = split_overrides(words)
     for content in tables:
         # An override for all runs must not touch what makes one row differ from another.
@@ -190,7 +203,7 @@ def plan_text(jobs: list[Job]) -> str:
 
 def draw_comparison(table: Table, scale: str, overrides: list[str], seed: int, path: Path) -> None:
     """Real and generated images side by side, of the runs of one seed that are there."""
-    from scripts.figure import comparison
+    from scripts.figures.comparison import comparison  # matplotlib, which plans and clusters need not wait for
 
     found = {}
     for row in table.rows:
@@ -206,7 +219,7 @@ def table_list() -> str:
     """The tables that there are, with their rows and groups."""
     tables = {name: read_table(name) for name in table_names()}
     return "\n".join(
-        f"{name:<10}{table.title}\n{'':<10}rows: {', '.join(table.rows)}\n{'':<10}groups: {', '.join(table.groups)}"
+        f"{name}: {table.title}\n    rows: {', '.join(table.rows)}\n    groups: {', '.join(table.groups)}"
         for name, table in tables.items()
     )
 

@@ -11,6 +11,7 @@ comparison    published once, of two rows over several seeds whose own numbers a
               ``minus`` (the other row), their means, ``spread`` of the difference (``value``), rounded as published
 """
 
+import copy
 import json
 import re
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from typing import Any, ParamSpec, TypeVar, get_args
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ffl.errors import UserError
 from ffl.training.config import check_section
@@ -54,9 +55,6 @@ def remember(function: Callable[P, T]) -> Callable[P, T]:
         return results[key]
 
     return call
-
-
-shared_defaults = remember(compose_defaults)
 
 
 @dataclass(frozen=True)
@@ -283,8 +281,7 @@ def make_run(overrides: list[str]) -> Run:
     config: Any
     try:
         values = [word for word in words if word.partition("=")[0] not in groups]
-        merged = OmegaConf.create(shared_defaults("train", groups))
-        OmegaConf.set_struct(merged, True)
+        merged = copy.deepcopy(open_defaults(groups))
         for override in OverridesParser.create().parse_overrides(values):
             if override.type is not OverrideType.CHANGE:  # +key and ~key are rare, and Hydra's to understand
                 raise ValueError(override.input_line)
@@ -293,6 +290,21 @@ def make_run(overrides: list[str]) -> Run:
     except Exception:  # of whatever kind: Hydra takes it, or says in one line what is wrong
         config = compose("train", words)
     return Run(tuple(overrides), config, run_name(config, overrides))
+
+
+def check_scale(scale: str) -> None:
+    """Raise a ``UserError`` for a scale that is no file of configs/scale."""
+    scales = sorted(path.stem for path in (CONFIG_DIR / "scale").glob("*.yaml"))
+    if scale not in scales:
+        raise UserError(f"scale={scale}: no such scale; expected one of {', '.join(scales)}")
+
+
+@remember
+def open_defaults(choices: dict[str, list[str]]) -> DictConfig:
+    """What the files of these choices make of configs/train.yaml, ready for values that are in it."""
+    merged = OmegaConf.create(compose_defaults("train", choices))
+    OmegaConf.set_struct(merged, True)
+    return merged
 
 
 @cache

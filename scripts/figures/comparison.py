@@ -16,17 +16,7 @@ from ffl.spectrum import log_spectrum
 from ffl.training.logger import label_colours
 from ffl.training.model import Task
 from ffl.training.run_directory import RunDirectory
-from scripts.figures.runs import (
-    Drawing,
-    FoundRuns,
-    TableRun,
-    about,
-    describe,
-    first_items,
-    generate,
-    pair,
-    score,
-)
+from scripts.figures.runs import Drawing, FoundRuns, TableRun, about, describe, first_items, generate, pair, score
 from scripts.figures.style import BODY, GAP, PAGE_WIDTH, SMALL, TITLE, Sheet, limits, save
 from scripts.runs import OpenedRun
 

@@ -11,29 +11,8 @@ from ffl.ranges import Count
 from ffl.spectrum import mean_power, minibatch_averages, radial_power
 from models.stylegan2 import StyleGAN2
 from models.stylegan2.sampling import image_grid, sample
-from scripts.figures.runs import (
-    Drawing,
-    FoundRuns,
-    about,
-    describe,
-    first_items,
-    generate,
-    pair,
-    quantised,
-    score,
-)
-from scripts.figures.style import (
-    BLACK,
-    COLOURS,
-    DIVERGING,
-    GAP,
-    GREY,
-    PAGE_WIDTH,
-    SMALL,
-    TITLE,
-    Sheet,
-    limits,
-)
+from scripts.figures.runs import Drawing, FoundRuns, about, describe, first_items, generate, pair, quantised, score
+from scripts.figures.style import BLACK, COLOURS, DIVERGING, GAP, GREY, PAGE_WIDTH, SMALL, TITLE, Sheet, limits
 from scripts.reproduction.paper import read_paper
 from scripts.runs import OpenedRun
 

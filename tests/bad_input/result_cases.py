@@ -47,6 +47,8 @@ REPRODUCTIONS = [
     reproduce("seeds-of-text", "table=1 seeds=many", "seeds=many", "an integer", "not a number"),
     reproduce("no-such-launcher", "table=1 launcher=pbs", "launcher=pbs", "slurm or local", "another cluster"),
     reproduce("slurm-alone", "table=1 slurm.gpus=1", "slurm", "launcher=slurm", "parameters of nothing"),
+    reproduce("slurm-value", "table=1 launcher=local slurm.timeout_min=[1", r"slurm\.timeout_min", "expected numbers",
+              "a bracket that is not closed"),
     reproduce("truth", "table=1 plan=maybe", "plan=maybe", "true or false", "neither"),
     reproduce("set-by-table", "table=1 plan=true model=vae", "model=vae", "set by the table", "a row of another model"),
     reproduce("reserved", "table=1 plan=true resume=auto", "resume=auto", "set by the table", "every run is resumed"),
