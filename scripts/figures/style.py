@@ -166,7 +166,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
     paths = [path, path.with_suffix(".pdf")]
     for target in paths:
         content = b""
-        for content in _renderings(figure, target.suffix):
+        for content in renderings(figure, target.suffix):
             if len(content) <= MAX_BYTES:
                 break
         with atomic_write(target) as file:
@@ -174,7 +174,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
     return paths
 
 
-def _renderings(figure: Figure, suffix: str) -> Iterator[bytes]:
+def renderings(figure: Figure, suffix: str) -> Iterator[bytes]:
     """The figure as a file, from the largest to the smallest."""
     # Text and lines of a PDF stay vectors; only pictures can be too large.
     images = [image for axes in figure.axes for image in axes.images]

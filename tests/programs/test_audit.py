@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from ffl.errors import UserError
 from ffl.metrics import METRICS
-from ffl.training.command import read_words
 from ffl.training.record import Record
 from scripts.audit import audit
 from scripts.audits.claims import Claim, read_claims, read_pairs
@@ -486,30 +484,6 @@ def test_own_tables_come_before_the_published_ones(tmp_path: Path, monkeypatch: 
         "table1": Path("outputs/results/cpu/table1.json"),
         "table8": PUBLISHED / "cpu" / "table8.json",
     }
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["cpu"], "cannot read cpu; expected key=value"),
-        (["scale=tiny"], "scale=tiny: no such scale; expected one of cpu, paper"),
-        (["table=1"], "unknown key table: did you mean scale? allowed: out, results, scale"),
-        (["results=nowhere"], "results=nowhere: no such folder"),
-    ],
-)
-def test_mistakes_are_named(words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=re.escape(message)):
-        audit(**read_words(audit, words)[1])
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("broken", ["cpu/table1.json", "benchmark/overhead.json"])
-def test_a_broken_file_is_named(broken: str, tmp_path: Path) -> None:
-    (tmp_path / broken).parent.mkdir()
-    (tmp_path / broken).write_text("{")
-    with pytest.raises(UserError, match=re.escape(f"{broken}: not a readable JSON")):
-        audit(results=tmp_path, out=tmp_path)
 
 
 def test_numbers_that_are_not_there_say_why(tmp_path: Path) -> None:

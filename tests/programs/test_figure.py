@@ -326,7 +326,7 @@ def test_files_stay_small_and_are_made_alike_twice(tmp_path: Path) -> None:
         sheet.picture(0, 0, style.PAGE_WIDTH, image)
         return sheet.finish()
 
-    assert len(next(style._renderings(noise(), ".png"))) > style.MAX_BYTES  # the highest resolution is too much
+    assert len(next(style.renderings(noise(), ".png"))) > style.MAX_BYTES  # the highest resolution is too much
     for name in ("a", "b"):
         style.save(noise(), tmp_path / f"{name}.png")
     for suffix in ("png", "pdf"):
@@ -342,27 +342,6 @@ def test_figures_of_an_image_take_another_one(tmp_path: Path) -> None:
     main(["2", f"image={tmp_path / 'red.png'}", f"out={tmp_path}"])
     values = json.loads((tmp_path / "cpu/figure2.json").read_text())["values"]
     assert values["without the centre"]["energy_left"] == pytest.approx(0, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["9", "images=none"], "images=none: expected an integer at least 1"),
-        (["14", "runs=/nowhere"], "runs=/nowhere: this figure takes 2 runs (w/o FFL, w/ FFL)"),
-        (["all", "image=x"], "image=x: all does not take it; it takes data_root, out, output_root, scale"),
-        (["all", "out=x.png"], "out=x.png: expected a folder"),
-        (["comparison", "runs=a", "scale=cpu"], "scale=cpu: figure comparison does not take it"),
-    ],
-)
-def test_mistakes_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
-) -> None:
-    """Others are in bad_input."""
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=re.escape(message)) as error:
-        main(arguments)
-    assert "\n" not in str(error.value)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("stand_ins")

@@ -420,21 +420,3 @@ def test_the_command_line_is_read(wanted: list[Any], monkeypatch: pytest.MonkeyP
     assert (job.run.name, list(job.metrics)) == ("vae-celeba-ffl", ["synthesis"])
     found = _jobs(wanted, "table=7", "rows=ffl", "groups=pix2pix,vae_synthesis")
     assert [job.run.name for job in found] == ["vae-celeba-ffl", "pix2pix-edges2shoes-ffl"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        # More of them, from outside, in tests/bad_input.
-        (["table=photos", "loss.ffl=true"], "loss.ffl=true: set by the table"),
-        (["table=6", "scale=cpu", "dataset.image_size=64"], "dataset.image_size=64: set by the table"),
-        (["table=photos", "trainer.epoch=1"], "unknown key trainer.epoch: did you mean trainer.epochs?"),
-        (["table=photos", "trainer.epochs=0"], "trainer.epochs=0: "),
-        (["table=7", "groups=vae"], "groups=vae: table7 has no such group; its groups are vae_reconstruction, "),
-        (["table=all", "groups=pix2pix"], "groups: goes with one table"),
-    ],
-)
-def test_mistakes_are_named_before_anything_runs(tmp_path: Path, arguments: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=re.escape(message)):
-        reproduce(arguments)
-    assert list(tmp_path.iterdir()) == []
