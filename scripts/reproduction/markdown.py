@@ -9,6 +9,7 @@ from ffl.training.record import Record
 from scripts.reproduction.paper import paper_tables
 from scripts.tables import Table, TableResults, split_overrides
 
+# The records of each cell by (row, group of columns, metric), then by seed.
 Cells = Mapping[tuple[str, str, str], Mapping[int, Record]]
 
 
