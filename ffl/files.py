@@ -33,7 +33,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def failed_writes(path: Path, advice: str) -> Iterator[None]:
+def report_failed_writes(path: Path, advice: str) -> Iterator[None]:
     """Turn a failure to write below ``path``, inside the block, into one line.
 
     Args:

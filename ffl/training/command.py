@@ -19,7 +19,7 @@ import yaml
 
 from ffl.errors import UserError
 from ffl.training.config import describe, matches, unknown_key
-from ffl.training.exits import user_errors
+from ffl.training.exits import report_user_errors
 
 
 def run_script(main: Callable[..., object]) -> None:
@@ -34,7 +34,7 @@ def run_script(main: Callable[..., object]) -> None:
     if {"-h", "--help"} & set(words):
         print(help_text(main))
         return
-    with user_errors():
+    with report_user_errors():
         positional, named = read_words(main, words)
         main(*positional, **named)
 

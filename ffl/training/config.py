@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from ffl.errors import UserError
 from ffl.ranges import Count, Positive, Range, Whole
 
+Config = dict[str, Any]  # of a program: sections and their keys, as plain values
 Accelerator = Literal["auto", "cpu", "cuda"]
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 Seed = Annotated[int, Range(0, 2**63 - 1)]

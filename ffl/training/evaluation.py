@@ -11,19 +11,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ffl.errors import UserError
+from ffl.errors import SharedError, UserError
 from ffl.files import write_text
+from ffl.images import Protocol
 from ffl.metrics import FID, METRICS, ImageMetric, build_metric, task_metrics
 from ffl.metrics.bands import SMALLEST, BandPower, band_labels, power_ratio
 from ffl.metrics.reference_cache import ReferenceCache
 from ffl.metrics.segmentation import LabelSetName
+from ffl.ranges import Count
 from ffl.training import distributed
+from ffl.training.config import Accelerator, Config, Seed, check_section
 from ffl.training.model import Task
 from ffl.training.provenance import code_version, environment
 from ffl.training.record import Record, append_records
@@ -63,6 +66,46 @@ class Reference:
 
     batches: Iterable[Tensor]
     cache: Path
+
+
+def check_keys(
+    run: str | None = None,
+    real: str | None = None,
+    fake: str | None = None,
+    out: str | None = None,
+    metrics: list[str] | None = None,
+    task: Task | None = None,
+    split: Literal["train", "val", "test"] = "test",
+    checkpoint: Literal["last", "best"] = "last",
+    protocol: Protocol = "paper",
+    num_images: Count | None = None,
+    batch_size: Count = 100,
+    seed: Seed = 0,
+    dataset_options: dict[str, Any] | None = None,
+    data_root: str | None = None,
+    cache_dir: str = "outputs/cache",
+    accelerator: Accelerator = "auto",
+    save_images: bool = False,
+    verify_weights: bool = True,
+) -> None:
+    """The keys of configs/evaluate.yaml, with their types and what they exclude."""
+    if (run is None) == (real is None and fake is None) or (real is None) != (fake is None):
+        raise UserError("give run=DIR (a run directory), or real=DIR fake=DIR (two folders of images)")
+    if run is not None and not Path(run).is_dir():
+        raise UserError(f"run={run}: no such directory; train.py prints the one it made")
+    check_metrics(metrics or [])
+
+
+def check_evaluation(config: Config) -> None:
+    """Find every mistake in the configuration of an evaluation that shows before its run is opened.
+
+    Args:
+        config: composed from configs/evaluate.yaml.
+    Raises:
+        UserError: naming the key, the value and what is allowed.
+    """
+    check_section("", config, check_keys, provided=set())
+    check_keys(**config)
 
 
 def check_metrics(names: list[str]) -> None:
@@ -144,20 +187,23 @@ def measure(
         UserError: if there are too few images for a metric, or it cannot take them.
     """
     began = time.perf_counter()
+
+    # Refuse before a single image is generated what could only fail after all of them.
     metrics: dict[str, ImageMetric] = {}
     missing: dict[str, str] = {}
-    for name in names:
-        try:
-            metrics[name] = build_metric(name, verify_weights=verify_weights, **(options or {}).get(name, {}))
-            metrics[name].to(device)
-        except MissingWeights as error:
-            missing[name] = str(error)
-            continue
-        if num_images < metrics[name].min_images:
-            raise UserError(f"{name}: needs at least {metrics[name].min_images} images, got {num_images}")
+    with distributed.share_errors():
+        for name in names:
+            try:
+                metrics[name] = build_metric(name, verify_weights=verify_weights, **(options or {}).get(name, {}))
+                metrics[name].to(device)
+            except MissingWeights as error:
+                missing[name] = str(error)
+                continue
+            if num_images < metrics[name].min_images:
+                raise UserError(f"{name}: needs at least {metrics[name].min_images} images, got {num_images}")
 
-    # Statistics of the real images are kept between evaluations. Process 0 alone holds them, since what processes hold
-    # adds up.
+    # Inception takes most of the time of an evaluation, and the real images are those of the evaluation before: their
+    # statistics are kept. Process 0 alone holds them, since what processes hold adds up.
     referenced: set[str] = set()
     for name, metric in metrics.items():
         if isinstance(metric, FID) and reference is not None:
@@ -166,8 +212,8 @@ def measure(
                 metric.set_reference(cache.statistics(reference.batches, metric.extractor, metric.feature))
             referenced.add(name)
 
-    # One pass over the images gives each metric what it takes. In synthesis, which has no pairs, one of the two sets
-    # may end before the other: its batches are then empty.
+    # One pass over the images gives each metric what it takes, so that none is generated or kept twice. In synthesis,
+    # which has no pairs, one of the two sets may end before the other: its batches are then empty.
     total, others = -(-num_images // distributed.world_size()), distributed.rank() != 0
     with tqdm(total=total, desc="evaluating", unit="image", dynamic_ncols=True, disable=others) as bar:
         for batch in batches:
@@ -193,9 +239,13 @@ def measure(
                 bands.update(real, fake)
             bar.update(len(fake))
 
+    # Metrics add up over the processes before they compute, so that what one of them refuses all of them refuse.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The ``compute`` method of metric")  # of a process that got no batch
-        values = {name: float(metric.compute()) for name, metric in metrics.items()}
+        try:
+            values = {name: float(metric.compute()) for name, metric in metrics.items()}
+        except UserError as error:
+            raise SharedError(str(error)) from None
         details = None if bands is None else bands.compute()
 
     # A record for each metric, with or without a value, and one for the bands.

@@ -15,7 +15,7 @@ EXIT_INTERRUPTED = 130
 
 
 @contextlib.contextmanager
-def user_errors(alike: bool = False) -> Iterator[None]:
+def report_user_errors(alike: bool = False) -> Iterator[None]:
     """End the program with one line and status 2 where a user can put right what went wrong.
 
     Status 75 is a run that a signal stopped and that has saved itself, 130 is Ctrl-C. Of the processes of one run

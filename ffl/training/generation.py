@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ffl.errors import UserError
-from ffl.files import failed_writes
+from ffl.files import report_failed_writes
 from ffl.images import Protocol as Quantisation
 from ffl.images import from_uint8, to_uint8
 from ffl.training import distributed
@@ -119,7 +119,7 @@ def generated_images(
 def save_images(batches: Iterator[EvaluationBatch], folder: Path) -> Iterator[EvaluationBatch]:
     """The same batches; their generated images are written to ``folder`` on the way, as PNG files of their names."""
     for batch in batches:
-        with failed_writes(folder, "make room, or set out=DIR"):
+        with report_failed_writes(folder, "make room, or set out=DIR"):
             for name, image in zip(batch.names, batch.fake, strict=True):
                 save_png(folder / f"{name}.png", image)
         yield batch

@@ -16,10 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from ffl.errors import UserError
-from ffl.training.exits import EXIT_PREEMPTED, EXIT_USER_ERROR, user_errors
+from ffl.training.config import Config
+from ffl.training.exits import report_user_errors
 from ffl.training.words import ANSWERS, CONFIG_DIR, check_words, split_flags
 
-__all__ = ["CONFIG_DIR", "EXIT_PREEMPTED", "EXIT_USER_ERROR", "Config", "compose", "jobs", "run_program", "user_errors"]
+__all__ = ["Config", "compose", "jobs", "run_program"]
 
 # Choices of hydra/launcher that run the jobs of a sweep elsewhere: the plugin, and our extra that installs it.
 LAUNCHERS = {
@@ -27,8 +28,6 @@ LAUNCHERS = {
     "submitit_local": ("hydra_submitit_launcher", "slurm"),
     "submitit_slurm": ("hydra_submitit_launcher", "slurm"),
 }
-
-Config = dict[str, Any]
 
 
 def compose(program: str, overrides: list[str]) -> Config:
@@ -110,7 +109,7 @@ def run_program(program: str, task: Callable[[Config, list[str]], Any], check: C
         check: raises UserError for an impossible config; called for every job before the first starts.
     """
     # All processes of a run have the same command line, and find the same mistakes in it.
-    with user_errors(alike=True):
+    with report_user_errors(alike=True):
         flags, overrides = split_flags(sys.argv[1:])
         answers = any(flag.partition("=")[0] in ANSWERS for flag in flags)
         for_hydra = [word for word in overrides if word.lstrip("+~").startswith("hydra")]
@@ -121,7 +120,7 @@ def run_program(program: str, task: Callable[[Config, list[str]], Any], check: C
             check(config)
             checked.append((config, words))
 
-    with user_errors():
+    with report_user_errors():
         if answers or for_hydra:
             _run_hydra(program, task, [*flags, *overrides])
         else:
@@ -134,7 +133,7 @@ def _run_hydra(program: str, task: Callable[[Config, list[str]], Any], words: li
 
     @hydra.main(config_path=str(CONFIG_DIR), config_name=program, version_base="1.3")
     def main(config: DictConfig) -> None:
-        with user_errors():
+        with report_user_errors():
             task(_plain(config), list(HydraConfig.get().overrides.task))
 
     sys.argv[1:] = words  # Hydra takes its flags before or after all overrides only
@@ -173,23 +172,3 @@ def is_installed(plugin: str) -> bool:
         return importlib.util.find_spec(f"hydra_plugins.{plugin}") is not None
     except ModuleNotFoundError:  # not even one plugin
         return False
-
-
-def run_script(
-    main: Callable[[list[str]], object], description: str | None, details: Callable[[], str] | None = None
-) -> None:
-    """Run a script that takes its words itself: its help, or ``main`` with one line for each mistake.
-
-    Args:
-        main: called with the words of the command line.
-        description: printed for ``-h`` or ``--help``.
-        details: more for the help that takes reading files to know.
-    """
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(description)
-        if details is not None:
-            print(details())
-        return
-    with user_errors():
-        main(arguments)

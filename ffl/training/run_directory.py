@@ -26,11 +26,9 @@ from typing import Any
 import yaml
 
 from ffl.errors import UserError
-from ffl.files import failed_writes, write_text
-from ffl.training.config import FREE_KEYS, difference
+from ffl.files import report_failed_writes, write_text
+from ffl.training.config import FREE_KEYS, Config, difference
 from ffl.training.provenance import code_version, environment
-
-Config = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class RunDirectory:
             **code_version(),
             "environment": environment(),
         }
-        with failed_writes(root, "make room, or set output_root=DIR"):
+        with report_failed_writes(root, "make room, or set output_root=DIR"):
             # Let the file system decide between two processes that want the same name.
             root.mkdir(parents=True, exist_ok=True)
             for number in itertools.count(1):
@@ -132,7 +130,7 @@ class RunDirectory:
             UserError: if one already does.
         """
         # The kernel drops the lock with the process, so that a killed run leaves no stale one.
-        with failed_writes(self.path, "give it to yourself, or start a new run without resume"):
+        with report_failed_writes(self.path, "give it to yourself, or start a new run without resume"):
             self._lock = (self.path / ".lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

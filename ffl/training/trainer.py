@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ffl.errors import UserError
-from ffl.files import failed_writes
+from ffl.files import report_failed_writes
 from ffl.images import from_uint8
 from ffl.training import distributed
 from ffl.training.checkpoint import load_model_state, load_newest, load_optimizers, model_state, save_checkpoint
@@ -140,7 +140,7 @@ class Trainer:
         began = time.perf_counter()
         model.train()
         logger = Logger(run, self.start, self.total_steps, loader.batch_size)
-        with StopSignals() as signals, failed_writes(run.path, SAFE), contextlib.closing(logger):
+        with StopSignals() as signals, report_failed_writes(run.path, SAFE), contextlib.closing(logger):
             for step, shards in loader.batches(self.start, self.total_steps):
                 done = step + 1
                 ends = done == self.total_steps

@@ -17,7 +17,7 @@ import yaml
 
 from ffl.errors import UserError
 from ffl.training.config import flatten, unknown_key
-from ffl.training.exits import user_errors
+from ffl.training.exits import report_user_errors
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "configs"
 ANSWERS = {"--hydra-help", "-c", "--cfg", "-i", "--info", "--version"}  # flags with which Hydra prints and stops
@@ -33,7 +33,7 @@ def answer_at_once(program: str) -> None:
         program: name of its entry config under configs/.
     """
     words = sys.argv[1:]
-    with user_errors(alike=True):
+    with report_user_errors(alike=True):
         asks = {"-h", "--help"} & set(words)
         _, overrides = split_flags([word for word in words if word not in asks])
         check_words(program, overrides)

@@ -139,16 +139,18 @@ def write_images(folder: Path, count: int = 48, side: int = 16) -> list[str]:
 def train_program(overrides: list[str]) -> None:
     """``python train.py`` with these words."""
     import train
-    from ffl.training.program import compose, user_errors
+    from ffl.training.exits import report_user_errors
+    from ffl.training.program import compose
 
-    with user_errors():
+    with report_user_errors():
         train.train(compose("train", overrides), overrides)
 
 
 def evaluate_program(overrides: list[str]) -> None:
     """``python evaluate.py`` with these words."""
     import evaluate
-    from ffl.training.program import compose, user_errors
+    from ffl.training.exits import report_user_errors
+    from ffl.training.program import compose
 
-    with user_errors():
+    with report_user_errors():
         evaluate.evaluate(compose("evaluate", overrides))

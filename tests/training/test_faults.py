@@ -21,10 +21,11 @@ from ffl.errors import Preempted, UserError
 from ffl.training import checkpoint
 from ffl.training.checkpoint import load_checkpoint
 from ffl.training.config import TrainerConfig
+from ffl.training.exits import EXIT_PREEMPTED
 from ffl.training.loader import Loader
 from ffl.training.objective import Objective
 from ffl.training.preemption import StopSignals
-from ffl.training.program import EXIT_PREEMPTED, compose
+from ffl.training.program import compose
 from ffl.training.run_directory import RunDirectory, Status
 from ffl.training.trainer import Trainer
 from models.ae import VanillaAutoencoder
