@@ -41,19 +41,15 @@ def evaluate(config: Config) -> list[Record]:
         One record per metric, and one of the power by frequency band where the images have one size.
     """
     device = choose_device(config["accelerator"])
-    distributed.start(device)
-    # Ten bits of mantissa would move the third digit of a metric, on some GPUs and not on others.
+    # A value must not depend on the GPU, and TensorFloat-32 would keep 10 of 23 bits of the mantissa on some.
     allow_tf32(False)
-    try:
-        with distributed.report_lost_processes("Start the command again"):
-            records, path = (_measure_folders if config["run"] is None else _measure_run)(config, device)
-            # All processes have the values, which metrics add up over them; one writes.
-            if distributed.rank() == 0:
-                with report_failed_writes(path, "make room, or set out=DIR"):
-                    write_metrics(path, records)
-                print(f"{table(records)}\n\nwritten to {path}")
-    finally:
-        distributed.stop()
+    with distributed.join_processes(device, "Start the command again"):
+        records, path = (_measure_folders if config["run"] is None else _measure_run)(config, device)
+        # All processes have the values, since metrics add up over them; one writes.
+        if distributed.rank() == 0:
+            with report_failed_writes(path, "make room, or set out=DIR"):
+                write_metrics(path, records)
+            print(f"{table(records)}\n\nwritten to {path}")
     return records
 
 

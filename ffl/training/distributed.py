@@ -67,6 +67,31 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
+@contextlib.contextmanager
+def join_processes(device: torch.device, advice: str) -> Iterator[None]:
+    """Join the other processes of the run, and leave them after the block.
+
+    Args:
+        device: of this process, see ``start``.
+        advice: what to do if one of them is lost; ends the message.
+    Raises:
+        UserError: if they do not come, or one of them ended meanwhile, or its machine or the network did.
+    """
+    start(device)
+    try:
+        yield
+    except RuntimeError as error:
+        # gloo raises plain RuntimeErrors that have its name in them.
+        if world_size() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        raise UserError(
+            f"a process of this run ended, and the other {world_size() - 1} end with it; "
+            f"if it left a message, that stands in this output. {advice}"
+        ) from None
+    finally:
+        stop()
+
+
 def rank() -> int:
     """Number of this process, 0 the one that writes."""
     return dist.get_rank() if dist.is_initialized() else 0
@@ -155,25 +180,6 @@ def share_errors() -> Iterator[None]:
         for message in messages:
             if message is not None:
                 raise SharedError(message)
-
-
-@contextlib.contextmanager
-def report_lost_processes(advice: str) -> Iterator[None]:
-    """Turn the failure to reach another process into one line that ends with ``advice``.
-
-    Raises:
-        UserError: if another process ended, or its machine or the network did.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        # gloo raises plain RuntimeErrors that have its name in them.
-        if world_size() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
-            raise
-        raise UserError(
-            f"a process of this run ended, and the other {world_size() - 1} end with it; "
-            f"if it left a message, that stands in this output. {advice}"
-        ) from None
 
 
 def barrier() -> None:

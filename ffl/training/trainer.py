@@ -38,8 +38,8 @@ SAFE = "what was saved before is whole: make room, and the same command with res
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run ended: what the summary prints."""
+class TrainingSummary:
+    """How a run ended, for the lines that train.py prints last."""
 
     step: int
     images: int
@@ -128,7 +128,7 @@ class Trainer:
                 self.seconds = known.seconds if known is not None else run.logged_seconds()
                 run.write_status(self.status(self.start, self.seconds, shards))
 
-    def fit(self, run: RunDirectory) -> Outcome:
+    def fit(self, run: RunDirectory) -> TrainingSummary:
         """Run the remaining steps, writing everything into ``run``.
 
         Raises:
@@ -214,7 +214,7 @@ class Trainer:
                         f"stopped by {names} at step {done} of {self.total_steps}, which {run.last} holds; the same "
                         "command with resume=auto continues",
                     )
-        return Outcome(
+        return TrainingSummary(
             step=self.total_steps,
             images=self.total_steps * loader.batch_size,
             seconds=time.perf_counter() - began,

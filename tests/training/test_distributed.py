@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from metrics.tiny_inception import random_images, tiny_features
+from metrics.tiny_networks import random_images, tiny_features
 from PIL import Image
 from processes import Program, evaluate_program, free_port, ranks, train_program, write_images
 from small_models import flat, in_double, small_batch, small_model, step_gradients
@@ -364,6 +364,19 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, small: list[str]) -> Pat
             side = 24 if number % 9 < 5 else 20
             Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(folder / name / f"{number}.png")
     return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run=outputs/vae", "num_images=999"], "num_images=999: the test split has 24 images"),
+        (["real=real", "fake=outputs/vae/tensorboard"], "outputs/vae/tensorboard: no images in it"),
+    ],
+)
+def test_what_an_evaluation_refuses_is_said_once(evaluated: Path, words: list[str], message: str) -> None:
+    programs = ranks(evaluate_program, words, cwd=evaluated, name="refused")
+    assert [program.wait() for program in programs] == [2, 2]
+    assert [program.err.count(message) for program in programs] == [1, 0]
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)

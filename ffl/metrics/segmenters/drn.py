@@ -31,14 +31,6 @@ class DRNArch:
     channels: tuple[int, ...] = CHANNELS
 
 
-ARCHS = {
-    "drn_d_22": DRNArch(False, (2, 2, 2, 2)),
-    "drn_d_38": DRNArch(False, (3, 4, 6, 3)),
-    "drn_d_54": DRNArch(True, (3, 4, 6, 3)),
-    "drn_d_105": DRNArch(True, (3, 4, 23, 3)),
-}
-
-
 def drn_stages(arch: DRNArch) -> list[nn.Sequential]:
     """layer0 ... layer8. Layers 2, 3 and 4 halve the size; the later ones dilate instead, by 2, 4, 2 and 1.
 
