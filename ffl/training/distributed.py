@@ -40,6 +40,7 @@ def start(device: torch.device) -> None:
         UserError: if they do not come.
     """
     global _base_store
+    # NCCL needs to know the GPU of each process before they meet.
     if device.type == "cuda":
         torch.cuda.set_device(device)
     rank, world_size = env_rank(), _environment_number("WORLD_SIZE", 1)
@@ -174,6 +175,7 @@ def share_errors() -> Iterator[None]:
         if world_size() == 1:
             raise
         own = str(error)
+    # Every process comes here, with or without an error of its own, and so waits for the slowest.
     if world_size() > 1:
         messages: list[str | None] = [None] * world_size()
         dist.all_gather_object(messages, own)
@@ -191,7 +193,7 @@ def all_reduce_any(flags: list[bool]) -> list[bool]:
     """Whether each flag is true in any process; all must ask."""
     if world_size() == 1:
         return flags
-    # A tensor on the CPU, which travels without waiting for a GPU.
+    # A tensor on the CPU goes through gloo, so that the processes do not wait for their GPUs.
     values = torch.tensor(flags, dtype=torch.int32)
     dist.all_reduce(values, dist.ReduceOp.MAX)
     return values.bool().tolist()
@@ -209,6 +211,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace each gradient by its mean over all processes, in one message."""
     if world_size() == 1:
         return
+    # A phase may leave parameters without a gradient; they are the same ones in all processes.
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     _send_flattened(gradients, all_reduce_mean)
 

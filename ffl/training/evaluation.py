@@ -1,7 +1,7 @@
 """Runs metrics over real and generated images and turns them into records, a table and metrics.json.
 
-Several processes deal the batches out among them, whole ones, so that each image is measured in the same company as by
-one process; metrics add up what all have seen.
+Several processes share the batches without splitting one, so that each image is in the same batch as in a single
+process. Metrics add up over the processes.
 """
 
 import json
@@ -41,11 +41,12 @@ class EvaluationBatch:
     """Images to be measured.
 
     Attributes:
-        real: uint8 (N, 3, H, W); N = 0 where there are none.
+        real: uint8 (N, 3, H, W); N = 0 in a batch without real images.
         fake: uint8 (M, 3, H, W); for metrics of pairs M = N and the two belong together.
         names: of the generated images.
-        positions: int64 (M,), the place of each generated image among all; None for order of arrival.
-        label: int64 (M, H, W) ids as in the data set's files, what ``fake`` was made from; None where there is none.
+        positions: int64 (M,), the place of each generated image in the whole set; None for order of arrival.
+        label: int64 (M, H, W), the label maps that ``fake`` was made from, with the ids of the data set's files; None
+            for other tasks.
     """
 
     real: Tensor
@@ -118,16 +119,17 @@ def check_metrics(names: list[str]) -> None:
 
 
 def choose_metrics(requested: list[str] | None, task: Task, dataset: str | None, has_real: bool) -> list[str]:
-    """What is measured: the metrics that were asked for, or where none were, all of the task that the images allow.
+    """The metrics to measure: the requested ones, or else those of the task that the images allow.
 
     Args:
-        requested: their names; None: none were.
+        requested: names of metrics; None for those of the task.
         task: of the model; for folders of images, reconstruction.
         dataset: name of the data set; None for folders of images.
         has_real: whether there are real images to compare with.
     Raises:
-        UserError: one that was asked for cannot be had.
+        UserError: if a requested metric cannot be measured on these images.
     """
+    # A default metric that does not fit is left out in silence; a requested one must not be.
     chosen = []
     for name in task_metrics(task) if requested is None else requested:
         inputs, reason = METRICS[name].inputs, None
@@ -171,14 +173,15 @@ def measure(
 
     Args:
         names: metrics, in the order of the result.
-        batches: real and generated images, those that this process is to see.
-        num_images: generated images in all, for the progress bar and the check against each metric's minimum.
-        protocol: what all values have in common; each metric adds its own part.
+        batches: real and generated images, this process's share of them.
+        num_images: number of generated images over all processes, for the progress bar and the check against each
+            metric's minimum.
+        protocol: what holds for all values; each metric adds its own part.
         provenance: of the generated images.
         device: where to compute.
         verify_weights: whether pretrained weights must have their published SHA-256.
         options: further arguments of metrics, by name.
-        reference: all real images once more, for metrics that keep their statistics.
+        reference: all real images again, for metrics whose statistics of them are kept.
         bands: for the size of the images, see ``band_power_of``; None records no bands.
     Returns:
         One record per name, and one of the bands; a metric whose weights are absent has no value and says how to get
@@ -271,10 +274,10 @@ def measure(
 
 
 def band_power_of(sizes: set[tuple[int, int]], paired: bool, device: torch.device) -> BandPower | None:
-    """What measures the bands of images, or None where they have none in common: of several sizes, or too small.
+    """A ``BandPower`` for images of these sizes; None for images of several sizes, or too small for bands.
 
     Args:
-        sizes: all (H, W) that occur.
+        sizes: the (H, W) that occur.
         paired: whether generated images belong to real ones.
         device: where to compute.
     """

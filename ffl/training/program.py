@@ -1,4 +1,9 @@
-"""Turns a Hydra config and a task into a command-line program with one-line errors."""
+"""Turns a Hydra config and a task into a command-line program with one-line errors.
+
+A command line is read in three stages: ``ffl.training.words`` refuses misspelt words before the slow imports, ``jobs``
+splits a sweep into override lists, and ``compose`` has Hydra make the config of each. All jobs are checked before the
+first starts, so that a mistake in the last point of a sweep does not cost the runs before it.
+"""
 
 import importlib.util
 import itertools
@@ -37,6 +42,7 @@ def compose(program: str, overrides: list[str]) -> Config:
         UserError: for words that cannot be read, keys and choices that do not exist, values that are missing or refer
             to nothing. Whether values make sense is for the caller to check.
     """
+    # Scripts compose overrides of their own, which were not checked before the imports.
     check_words(program, overrides)
     of_hydra = any(override.lstrip("+~").startswith("hydra") for override in overrides)
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -54,7 +60,10 @@ def _plain(config: DictConfig) -> Config:
 
 
 def _in_one_line(error: Exception, overrides: list[str]) -> UserError:
-    """What Hydra and OmegaConf refuse, with the word that is to be mended."""
+    """The error for what Hydra or OmegaConf refuses, which names the word to mend.
+
+    It is recognised by type and attributes, since the wording of both libraries changes between versions.
+    """
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     key = getattr(cause, "full_key", None)
     if isinstance(error, OverrideParseException):
@@ -120,6 +129,7 @@ def run_program(program: str, task: Callable[[Config, list[str]], Any], check: C
             check(config)
             checked.append((config, words))
 
+    # What happens from here on may concern a single process.
     with report_user_errors():
         if answers or for_hydra:
             _run_hydra(program, task, [*flags, *overrides])
@@ -147,7 +157,10 @@ def _run_hydra(program: str, task: Callable[[Config, list[str]], Any], words: li
 
 
 def _of_job(error: Exception) -> UserError:
-    """What a job that a launcher started elsewhere has said last, or where to look for it."""
+    """The error of a job that a launcher ran elsewhere: the last line that it printed for its user.
+
+    A job that printed none, such as one that ran out of memory, gives the first line of the launcher's own message.
+    """
     lines = str(error).splitlines()
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return UserError(said[-1] if said else f"a job of the sweep failed: {lines[0] if lines else error}")

@@ -33,7 +33,7 @@ from ffl.training.provenance import code_version, environment
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run has come, so that nobody opens its checkpoint or composes its config to learn it.
+    """How far a run has come, for readers that need not open its checkpoint or compose its config to learn it.
 
     Attributes:
         step: of the last checkpoint.
@@ -147,7 +147,12 @@ class RunDirectory:
         self._lock.close()
 
     def wait_for_training(self, wait: bool = True) -> bool:
-        """Whether no process trains into the directory; waits for the end of one that does, unless told not to."""
+        """Wait until no process trains into the directory, and return True.
+
+        Args:
+            wait: False returns at once, and False where a process is training.
+        """
+        # A shared lock excludes the trainer's alone: any number of readers may wait for it.
         try:
             with (self.path / ".lock").open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH if wait else fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -158,7 +163,7 @@ class RunDirectory:
         return True
 
     def write_status(self, status: Status) -> None:
-        """Say how far the checkpoint is that was just written."""
+        """Write how far the newest checkpoint is; call it right after that was written."""
         write_text(self.status_file, json.dumps(dataclasses.asdict(status)) + "\n")
 
     def status(self) -> Status | None:
@@ -176,6 +181,7 @@ class RunDirectory:
             status = Status(**{field.name: values[field.name] for field in dataclasses.fields(Status)})
         except (OSError, ValueError, RecursionError, TypeError, KeyError):
             return None
+        # A file of plausible JSON may still hold other types, which readers would trip over much later.
         counts = (status.step, status.total, status.images, status.shards)
         fits = all(type(count) is int and count >= 0 for count in counts) and type(status.finished) is bool
         fits = fits and type(status.seconds) in (int, float) and math.isfinite(status.seconds)
@@ -202,7 +208,7 @@ class RunDirectory:
         return lines
 
     def logged_seconds(self) -> float:
-        """Wall time of training by the log, over all sessions: the images of each interval by its speed."""
+        """Seconds of training over all sessions by the log: the images of each interval divided by its speed."""
         seconds, before = 0.0, 0
         for line in self.log_lines():
             if line["images_per_second"]:
@@ -276,7 +282,7 @@ def find_run(config: Config, overrides: list[str], defaults: Mapping[str, Any] |
             if (match := numbered.fullmatch(path.name)) and (path / "config.yaml").is_file()
         ]
         runs = [RunDirectory(path) for _, path in sorted(found, reverse=True)]
-    # The newest with the same configuration is the run; where there is none, say how the newest differs.
+    # The run is the newest one with the same configuration. If there is none, the message shows how the newest differs.
     changes = [difference(run.config(), config, defaults) for run in runs]
     for run, changed in zip(runs, changes, strict=True):
         if not changed:

@@ -34,7 +34,7 @@ from ffl.training.step import TrainingStep
 log = logging.getLogger(__name__)
 
 GRID_IMAGES = 8
-SAFE = "what was saved before is whole: make room, and the same command with resume=auto continues"
+ADVICE = "what was saved before is whole: make room, and the same command with resume=auto continues"
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class Trainer:
         if config.compile:
             compile_networks(model, self.device)
 
+        # A number of steps overrides the epochs: small test runs, and comparisons with runs that count steps.
         self.loader = loader
         self.validation = validation
         self.config = config
@@ -136,11 +137,12 @@ class Trainer:
             Preempted: if a signal said to stop; the run is saved.
         """
         config, loader, model, writes = self.config, self.loader, self.model, distributed.rank() == 0
+        # The log has one learning rate, that of the first phase; the others keep their ratio to it.
         base_lr = self.training_step.phases[0].lr
         began = time.perf_counter()
         model.train()
         logger = Logger(run, self.start, self.total_steps, loader.batch_size)
-        with StopSignals() as signals, report_failed_writes(run.path, SAFE), contextlib.closing(logger):
+        with StopSignals() as signals, report_failed_writes(run.path, ADVICE), contextlib.closing(logger):
             for step, shards in loader.batches(self.start, self.total_steps):
                 done = step + 1
                 ends = done == self.total_steps
@@ -249,6 +251,7 @@ class Trainer:
     @torch.no_grad()
     def generate(self, images: IndexedImages, first: int, last: int) -> tuple[Batch, Tensor]:
         """The batch of the images [first, last) on the device, and what the model in evaluation mode makes of it."""
+        # Evaluation mode for the moment alone: dropout is off, and batch norm uses its running statistics.
         batch = self.to_device(images.batch(np.arange(first, last), None))
         self.model.eval()
         fake = self.model.generate(batch, self.model.tasks[0], self.seed)
@@ -284,6 +287,7 @@ def choose_device(name: str) -> torch.device:
     names = get_args(Accelerator)
     if name not in names:
         raise UserError(f"accelerator={name}: expected {', '.join(names[:-1])} or {names[-1]}")
+    # "auto" may fall back to the CPU; "cuda" must not, since the user waits for a GPU's speed.
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("cuda: this machine has no usable CUDA device; choose cpu or auto")
     if name == "cpu" or not torch.cuda.is_available():
