@@ -144,6 +144,7 @@ def plane_waves(images: Tensor, frequencies: Sequence[tuple[int, int]]) -> Tenso
     Returns:
         (K, ..., H, W); float32 (float64 for float64 images).
     """
+    # Each component keeps a frequency and its mirror image, which together make a real wave.
     spectrum = torch.fft.fft2(_at_least_float32(images))
     height, width = images.shape[-2:]
     waves = []
@@ -175,6 +176,7 @@ def band_filter(images: Tensor, low: float, high: float, stop: bool = False) -> 
 
 
 def _check_images(images: Tensor) -> None:
+    """Raise TypeError or ValueError unless ``images`` is a floating (N, C, H, W) batch that is not empty."""
     if not images.is_floating_point():
         raise TypeError(f"images must be a floating tensor, got {images.dtype}")
     if images.ndim != 4 or images.numel() == 0:
@@ -182,6 +184,7 @@ def _check_images(images: Tensor) -> None:
 
 
 def _at_least_float32(images: Tensor) -> Tensor:
+    """Half precision as float32: the transforms do not take it on a CPU, and squares of spectra would overflow."""
     return images.to(torch.promote_types(images.dtype, torch.float32))
 
 

@@ -141,6 +141,7 @@ def load_strict(
     ]
     if wrong:
         raise UserError(f"this is no complete {kind} checkpoint: wrong shape: {shorten(wrong)}")
+    # All of the network's own keys are given, so that torch's strict loading has nothing left to refuse.
     loaded = {names[key]: state_dict[key].reshape(target.shape) for key, target in pairs.items()}
     network.load_state_dict({**own, **loaded})
     return network

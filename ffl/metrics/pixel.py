@@ -59,6 +59,7 @@ def mse(fake: Tensor, real: Tensor, crop_border: int = 0) -> Tensor:
 
 
 def _mse(fake: Tensor, real: Tensor) -> Tensor:
+    # |x - y| in 8 bits, where the plain difference would wrap around.
     difference = torch.maximum(fake, real).sub_(torch.minimum(fake, real))
     squared = difference.float().square_().flatten(1)
     size = squared.shape[1]

@@ -180,6 +180,7 @@ class SegmentationScore(ImageMetric):
             raise ValueError(
                 f"labels must be integer (N, h, w) with N = {len(images)}, got {labels.dtype} {tuple(labels.shape)}"
             )
+        # Scores are resized to the label map and not the map to the images, as the official evaluators do.
         classes = self.labels.evaluation_ids(labels.to(self.confusion.device))
         predictions = self.segmenter.predict(images, (labels.shape[1], labels.shape[2])).to(classes.device)
         confusion = confusion_matrix(predictions, classes, self.labels.num_classes)
