@@ -14,7 +14,7 @@ import torch
 from metrics.tiny_networks import random_images, tiny_features
 from PIL import Image
 from processes import Program, evaluate_program, free_port, ranks, train_program, write_images
-from small_models import flat, in_double, small_batch, small_model, step_gradients
+from small_models import NumberedImages, flat, in_double, small_batch, small_model, step_gradients
 from torch import nn
 
 import train
@@ -218,15 +218,8 @@ def test_what_depends_on_a_batch_is_of_a_shard(options: dict[str, bool], global_
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_an_epoch_over_processes_has_every_image_once(world_size: int) -> None:
-    class Numbers:
-        def __len__(self) -> int:
-            return 50
-
-        def batch(self, indices: np.ndarray, seed: int | None) -> dict:
-            return {"index": indices}
-
     loaders = [
-        Loader(Numbers(), 12, 3, world_size * 2, list(range(rank, world_size * 2, world_size)))
+        Loader(NumberedImages(50), 12, 3, world_size * 2, list(range(rank, world_size * 2, world_size)))
         for rank in range(world_size)
     ]
     steps = range(loaders[0].steps_per_epoch)
@@ -436,12 +429,3 @@ def test_features_of_two_processes_give_the_scores_of_one(tmp_path: Path) -> Non
         assert [program.wait() for program in programs] == [0] * count, programs[-1].err
         values += [json.loads(program.out) for program in programs]
     assert values[1] == values[2] == {name: pytest.approx(value, rel=1e-9) for name, value in values[0].items()}
-
-
-def test_batch_that_cannot_be_dealt_evenly_is_refused() -> None:
-    class Ten:
-        def __len__(self) -> int:
-            return 10
-
-    with pytest.raises(UserError, match=r"trainer\.batch_size=5: must be a multiple of 2"):
-        Loader(Ten(), 5, 0, num_shards=2)
