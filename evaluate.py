@@ -19,7 +19,7 @@ from ffl.training.evaluation import (
     choose_metrics,
     measure,
     metric_options,
-    table,
+    results_table,
     write_metrics,
 )
 from ffl.training.generation import RealImages, generated_images, has_real_images, save_images
@@ -49,7 +49,7 @@ def evaluate(config: Config) -> list[Record]:
         if distributed.rank() == 0:
             with report_failed_writes(path, "make room, or set out=DIR"):
                 write_metrics(path, records)
-            print(f"{table(records)}\n\nwritten to {path}")
+            print(f"{results_table(records)}\n\nwritten to {path}")
     return records
 
 

@@ -103,7 +103,7 @@ def check(config: Config) -> None:
 
 
 def defaults(config: Config) -> dict[str, Any]:
-    """What a key stands for that the configuration of an older run lacks, by ``section.key``."""
+    """Default of each key by ``section.key``, which a key stands for that an older run's configuration lacks."""
     built = {
         "model": MODELS[config["model"]["name"]],
         "dataset": DATASETS[config["dataset"]["name"]],

@@ -82,7 +82,7 @@ class StateDict:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a state dict calls for: a network of ours, and where each tensor belongs in it.
+    """The network of ours that a state dict calls for, and where each tensor belongs in it.
 
     Attributes:
         weights: the state dict.

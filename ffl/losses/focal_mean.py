@@ -66,7 +66,7 @@ def _value_and_gradient(
     add_up: bool,
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """What ``focal_mean`` returns and, where asked for, the gradient of its sum with respect to ``fake``."""
+    """The value of ``focal_mean`` and, where asked for, the gradient of its sum with respect to ``fake``."""
     # With one chunk the inverse transform becomes the gradient; several chunks write their parts of one tensor.
     fakes, reals = split_patches(fake, focus.patch_factor), split_patches(real, focus.patch_factor)
     chunks = _chunks(fakes)

@@ -119,7 +119,7 @@ def lfd(fake: Tensor, real: Tensor, crop_border: int = 0) -> Tensor:
 
 
 class ErrorMetric(PairMetric):
-    """What MSE, PSNR and LFD share.
+    """Base of MSE, PSNR and LFD.
 
     Args:
         crop_border: pixels to leave out on each side.

@@ -38,7 +38,7 @@ class ReferenceCache:
         self.folder = folder
 
     def path(self, images_sha256: str, extractor: InceptionFeatures, feature: str = "2048") -> Path:
-        """Where the statistics of an image set (see ``hash_images``) lie or would lie."""
+        """Path of the statistics of an image set (see ``hash_images``), whether they are there or not."""
         weights = extractor.weights["weights_sha256"]
         key = "\n".join([images_sha256, extractor.preprocess, str(weights), feature])
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"

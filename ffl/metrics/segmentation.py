@@ -124,7 +124,7 @@ def pixel_accuracy(confusion: Tensor, ignored: Tensor | int = 0) -> Tensor:
 
 
 class SegmentationScore(ImageMetric):
-    """What the three scores share: a segmenter and its confusion matrix, exact over batches and ranks.
+    """Base of the three scores: a segmenter and its confusion matrix, exact over batches and ranks.
 
     Args:
         label_set: "cityscapes" or "ade20k": which network, which ids.

@@ -288,7 +288,7 @@ def band_power_of(sizes: set[tuple[int, int]], paired: bool, device: torch.devic
     return power
 
 
-def table(records: list[Record]) -> str:
+def results_table(records: list[Record]) -> str:
     """Markdown table of values with the direction of improvement, and a line for what is missing and for the bands."""
     lines = ["| metric | value | images |", "| --- | --- | --- |"]
     notes = []

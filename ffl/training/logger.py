@@ -1,4 +1,4 @@
-"""What a person sees of a run: one progress bar, TensorBoard, a JSON line for each interval, sample grids."""
+"""The reports of a run to people: a progress bar, TensorBoard, a JSON line for each interval, sample grids."""
 
 import math
 import time

@@ -16,7 +16,7 @@ import torchvision
 
 
 def _git(*arguments: str) -> str | None:
-    """What git prints about the checkout that this file is in; None outside one, or without git."""
+    """Output of a git command on the checkout that this file is in; None outside one, or without git."""
     try:
         done = subprocess.run(
             ["git", *arguments],

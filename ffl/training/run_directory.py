@@ -33,7 +33,7 @@ from ffl.training.provenance import code_version, environment
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run has come, for readers that need not open its checkpoint or compose its config to learn it.
+    """The progress of a run, which readers learn here without opening its checkpoint or composing its config.
 
     Attributes:
         step: of the last checkpoint.
@@ -163,11 +163,11 @@ class RunDirectory:
         return True
 
     def write_status(self, status: Status) -> None:
-        """Write how far the newest checkpoint is; call it right after that was written."""
+        """Write the progress that the newest checkpoint holds; call it right after that was written."""
         write_text(self.status_file, json.dumps(dataclasses.asdict(status)) + "\n")
 
     def status(self) -> Status | None:
-        """How far the run is; None where that is not known.
+        """The progress of the run; None where it is not known.
 
         That is so before the first checkpoint, where the checkpoints or the file are gone or damaged, and in runs of
         older versions. The same command with ``resume=auto`` then finds out and writes it. A run that was killed

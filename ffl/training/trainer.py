@@ -226,7 +226,7 @@ class Trainer:
         )
 
     def status(self, step: int, seconds: float, shards: int) -> Status:
-        """How far a run of this trainer is after some steps."""
+        """The status of a run of this trainer after ``step`` steps, in ``seconds`` over all sessions, on ``shards``."""
         return Status(
             step=step,
             total=self.total_steps,
