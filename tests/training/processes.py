@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerProcess
@@ -101,6 +102,16 @@ def _run(
     except Exception:
         traceback.print_exc()
         sys.exit(1)
+
+
+def wait_until(condition: Callable[[], bool], *programs: Program, seconds: float = 120) -> None:
+    """Wait for a condition that running programs bring about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        for program in programs:
+            assert program.running(), program.err
+            assert time.monotonic() < deadline, program.err
+        time.sleep(0.005)
 
 
 def free_port() -> int:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from metrics.tiny_networks import random_images, tiny_features
 from PIL import Image
-from processes import Program, evaluate_program, free_port, ranks, train_program, write_images
+from processes import Program, evaluate_program, free_port, ranks, train_program, wait_until, write_images
 from small_models import NumberedImages, flat, in_double, small_batch, small_model, step_gradients
 from torch import nn
 
@@ -242,14 +242,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [*write_images(folder / "images"), *own, "trainer.log_every=2", "trainer.image_every=1000"]
 
 
-def _wait_for(path: Path, programs: list[Program]) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert all(program.running() for program in programs), [program.err for program in programs]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_dies_ends_the_run_and_any_number_resumes_it(
     tmp_path: Path, small: list[str], victim: int
@@ -257,7 +249,7 @@ def test_a_process_that_dies_ends_the_run_and_any_number_resumes_it(
     command = [*small, "trainer.checkpoint_every=2", "name=run", "resume=auto"]
     programs = ranks(train_program, [*command, "trainer.steps=10000"], cwd=tmp_path)
     last = tmp_path / "outputs/run/checkpoints/last.pt"
-    _wait_for(last, programs)
+    wait_until(last.exists, *programs)
     killed = time.monotonic()
     assert programs[victim].send(signal.SIGKILL)
     survivor = programs[1 - victim]

@@ -7,13 +7,13 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from processes import Program, ranks, train_program, write_images
+from processes import Program, ranks, train_program, wait_until, write_images
 from tiny_runs import state_hash
 
 import train
@@ -54,14 +54,6 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, command: list[str]) -> st
     program = Program(train_program, command, cwd=folder)
     assert program.wait(300) == 0, program.err
     return tensors_hash(folder / "outputs/run/checkpoints/last.pt")
-
-
-def wait_until(condition: Callable[[], bool], program: Program, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert program.running(), program.err
-        assert time.monotonic() < deadline, program.err
-        time.sleep(0.005)
 
 
 def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(
