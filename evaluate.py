@@ -6,29 +6,24 @@ if __name__ == "__main__":
     answer_at_once("evaluate")  # before the imports below: they take seconds, which a typing error need not wait for
 
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 
 from ffl.errors import UserError
-from ffl.files import failed_writes, file_sha256
-from ffl.images import Protocol
-from ffl.ranges import Count
+from ffl.files import file_sha256, report_failed_writes
 from ffl.training import distributed
-from ffl.training.config import Accelerator, Seed, check_section
 from ffl.training.evaluation import (
     Reference,
     band_power_of,
-    check_metrics,
+    check_evaluation,
     choose_metrics,
     measure,
     metric_options,
-    table,
+    results_table,
     write_metrics,
 )
 from ffl.training.generation import RealImages, generated_images, has_real_images, save_images
 from ffl.training.image_folders import image_size, paired_files, read_pairs
-from ffl.training.model import Task
 from ffl.training.precision import allow_tf32
 from ffl.training.program import Config, run_program
 from ffl.training.provenance import content_hash
@@ -41,36 +36,35 @@ def evaluate(config: Config) -> list[Record]:
     """Measure what the config names, print a table and write ``metrics.json``.
 
     Args:
-        config: composed from configs/evaluate.yaml, and found right by ``check``.
+        config: composed from configs/evaluate.yaml, and found right by ``check_evaluation``.
     Returns:
         One record per metric, and one of the power by frequency band where the images have one size.
     """
     device = choose_device(config["accelerator"])
-    distributed.start(device)
+    # A value must not depend on the GPU, and TensorFloat-32 would keep 10 of 23 bits of the mantissa on some.
     allow_tf32(False)
-    try:
-        with distributed.report_lost_processes("Start the command again"):
-            measured = evaluate_folders if config["run"] is None else evaluate_run
-            records, path = measured(config, device)
-            if distributed.rank() == 0:
-                with failed_writes(path, "make room, or set out=DIR"):
-                    write_metrics(path, records)
-                print(f"{table(records)}\n\nwritten to {path}")
-    finally:
-        distributed.stop()
+    with distributed.join_processes(device, "Start the command again"):
+        records, path = (_measure_folders if config["run"] is None else _measure_run)(config, device)
+        # All processes have the values, since metrics add up over them; one writes.
+        if distributed.rank() == 0:
+            with report_failed_writes(path, "make room, or set out=DIR"):
+                write_metrics(path, records)
+            print(f"{results_table(records)}\n\nwritten to {path}")
     return records
 
 
-def evaluate_folders(config: Config, device: torch.device) -> tuple[list[Record], Path]:
+def _measure_folders(config: Config, device: torch.device) -> tuple[list[Record], Path]:
     """Records of ``real=DIR fake=DIR``, and where they go."""
     # Mistakes before anything is measured: metrics that folders cannot have, images without partners, too few of them.
-    names = choose_metrics(config["metrics"], "reconstruction", None, has_real=True)
-    files = paired_files(Path(config["real"]), Path(config["fake"]))
-    if config["num_images"] is not None and config["num_images"] > len(files):
-        raise UserError(f"num_images={config['num_images']}: the folders hold {len(files)} pairs")
-    files = files[: config["num_images"]]
-    sizes = [image_size(real) for real, _ in files]
+    with distributed.share_errors():
+        names = choose_metrics(config["metrics"], "reconstruction", None, has_real=True)
+        files = paired_files(Path(config["real"]), Path(config["fake"]))
+        if config["num_images"] is not None and config["num_images"] > len(files):
+            raise UserError(f"num_images={config['num_images']}: the folders hold {len(files)} pairs")
+        files = files[: config["num_images"]]
+        sizes = [image_size(real) for real, _ in files]
 
+    # Images of several sizes are measured too, in batches of one size; bands need one size for all of them.
     records = measure(
         names,
         read_pairs(files, sizes, config["batch_size"]),
@@ -84,26 +78,27 @@ def evaluate_folders(config: Config, device: torch.device) -> tuple[list[Record]
     return records, Path(config["out"] or config["fake"]) / "metrics.json"
 
 
-def evaluate_run(config: Config, device: torch.device) -> tuple[list[Record], Path]:
+def _measure_run(config: Config, device: torch.device) -> tuple[list[Record], Path]:
     """Records of ``run=DIR``, and where they go."""
     # Mistakes before anything is generated: what is asked of the run must be what its model and its data set can do.
-    run = open_run(
-        Path(config["run"]),
-        config["split"],
-        None if config["data_root"] is None else Path(config["data_root"]),
-        Path(config["cache_dir"]),
-        config["checkpoint"],
-        config["dataset_options"],
-    )
-    model, dataset = run.model.to(device).eval(), run.dataset
-    task = config["task"] or model.tasks[0]
-    if task not in model.tasks:
-        raise UserError(f"task={task}: {run.config['model']['name']} does {' and '.join(model.tasks)}")
-    num_images = config["num_images"] or len(dataset)
-    if task != "synthesis" and num_images > len(dataset):
-        raise UserError(f"num_images={num_images}: the {config['split']} split has {len(dataset)} images")
-    has_real = has_real_images(dataset)
-    names = choose_metrics(config["metrics"], task, dataset.name, has_real)
+    with distributed.share_errors():
+        run = open_run(
+            Path(config["run"]),
+            config["split"],
+            None if config["data_root"] is None else Path(config["data_root"]),
+            Path(config["cache_dir"]),
+            config["checkpoint"],
+            config["dataset_options"],
+        )
+        model, dataset = run.model.to(device).eval(), run.dataset
+        task = config["task"] or model.tasks[0]
+        if task not in model.tasks:
+            raise UserError(f"task={task}: {run.config['model']['name']} does {' and '.join(model.tasks)}")
+        num_images = config["num_images"] or len(dataset)
+        if task != "synthesis" and num_images > len(dataset):
+            raise UserError(f"num_images={num_images}: the {config['split']} split has {len(dataset)} images")
+        has_real = has_real_images(dataset)
+        names = choose_metrics(config["metrics"], task, dataset.name, has_real)
 
     # Each image is generated beside its real one; in synthesis, which has no pairs, beside those of the whole split.
     real_count = len(dataset) if task == "synthesis" else num_images
@@ -113,6 +108,7 @@ def evaluate_run(config: Config, device: torch.device) -> tuple[list[Record], Pa
     if config["save_images"]:
         batches = save_images(batches, out / f"{task}_images")
 
+    # The protocol says what the values mean, the provenance what they are of: enough to repeat them elsewhere.
     records = measure(
         names,
         batches,
@@ -143,42 +139,9 @@ def evaluate_run(config: Config, device: torch.device) -> tuple[list[Record], Pa
         reference=Reference(real, Path(config["cache_dir"]) / "statistics") if has_real else None,
         bands=band_power_of({dataset.image_size}, task != "synthesis", device) if has_real else None,
     )
+    # A second task of the model, such as synthesis by a VAE, has a file of its own beside that of the first.
     return records, out / ("metrics.json" if task == model.tasks[0] else f"metrics_{task}.json")
 
 
-def check_program(
-    run: str | None = None,
-    real: str | None = None,
-    fake: str | None = None,
-    out: str | None = None,
-    metrics: list[str] | None = None,
-    task: Task | None = None,
-    split: Literal["train", "val", "test"] = "test",
-    checkpoint: Literal["last", "best"] = "last",
-    protocol: Protocol = "paper",
-    num_images: Count | None = None,
-    batch_size: Count = 100,
-    seed: Seed = 0,
-    dataset_options: dict[str, Any] | None = None,
-    data_root: str | None = None,
-    cache_dir: str = "outputs/cache",
-    accelerator: Accelerator = "auto",
-    save_images: bool = False,
-    verify_weights: bool = True,
-) -> None:
-    """The keys of configs/evaluate.yaml, with their types and what they exclude."""
-    if (run is None) == (real is None and fake is None) or (real is None) != (fake is None):
-        raise UserError("give run=DIR (a run directory), or real=DIR fake=DIR (two folders of images)")
-    if run is not None and not Path(run).is_dir():
-        raise UserError(f"run={run}: no such directory; train.py prints the one it made")
-    check_metrics(metrics or [])
-
-
-def check(config: Config) -> None:
-    """Find every mistake in the command line before any data is read."""
-    check_section("", config, check_program, provided=set())
-    check_program(**config)
-
-
 if __name__ == "__main__":
-    run_program("evaluate", lambda config, overrides: evaluate(config), check)
+    run_program("evaluate", lambda config, overrides: evaluate(config), check_evaluation)

@@ -1,15 +1,16 @@
-"""What the configuration of a run may hold: the class behind each section, and which of them fit together."""
+"""What the configuration of a run may hold, and which of its sections fit together.
+
+The class behind a section is its schema: its arguments are the keys, with their types and defaults.
+"""
 
 import re
 from typing import Any
 
 from datasets import DATASETS
 from ffl.errors import UserError
-from ffl.training.config import Seed, TrainerConfig, check_section, section_defaults
+from ffl.training.config import Config, Seed, TrainerConfig, check_section, section_defaults
 from ffl.training.objective import Objective
 from models import MODELS
-
-Config = dict[str, Any]
 
 REGISTRIES: dict[str, dict[str, Any]] = {"model": MODELS, "dataset": DATASETS}
 SECTIONS = {"model", "dataset", "loss", "trainer", "recipe"}
@@ -102,7 +103,7 @@ def check(config: Config) -> None:
 
 
 def defaults(config: Config) -> dict[str, Any]:
-    """What a key stands for that the configuration of an older run lacks, by ``section.key``."""
+    """Default of each key by ``section.key``, which a key stands for that an older run's configuration lacks."""
     built = {
         "model": MODELS[config["model"]["name"]],
         "dataset": DATASETS[config["dataset"]["name"]],

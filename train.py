@@ -16,7 +16,7 @@ from ffl.training.objective import Objective
 from ffl.training.program import Config, run_program
 from ffl.training.randomness import seed_weights
 from ffl.training.run_directory import RunDirectory, find_run, run_name
-from ffl.training.trainer import Outcome, Trainer, choose_device
+from ffl.training.trainer import Trainer, TrainingSummary, choose_device
 from models import build_model
 from run_config import check, defaults
 
@@ -31,69 +31,66 @@ def train(config: Config, overrides: list[str]) -> RunDirectory:
         The run's directory.
     """
     trainer_config = TrainerConfig(**config["trainer"])
-    distributed.start(choose_device(trainer_config.accelerator))
-    try:
-        with distributed.report_lost_processes("The same command with resume=auto continues"):
-            return _train(config, overrides, trainer_config)
-    finally:
-        distributed.stop()
+    device = choose_device(trainer_config.accelerator)
+    with distributed.join_processes(device, "The same command with resume=auto continues"):
+        # Process 0 looks for the run, so that all decide alike.
+        run = distributed.on_main(lambda: find_run(config, overrides, defaults(config)))
 
+        # Everything is built before a directory is made, so that a mistake which shows here leaves nothing behind.
+        with distributed.share_errors():
+            # Before the seed: whether a loss is on must not change the initial weights.
+            objective = Objective(**config["loss"])
+            folders: dict[str, Any] = {"data_root": Path(config["data_root"]), "cache_dir": Path(config["cache_dir"])}
+            dataset = build_dataset(split="train", **folders, **config["dataset"])
+            try:
+                validation = build_dataset(split="val", **folders, **config["dataset"])
+            except NoSplit:  # the paper's data sets have none: best.pt is then last.pt
+                validation = None
+            # Shards are numbered through all processes, which take them in turn: process 0 of 2 has shards 0, 2, ...
+            rank, world_size = distributed.rank(), distributed.world_size()
+            num_shards = world_size * trainer_config.accumulate
+            shards = list(range(rank, num_shards, world_size))
+            loader = Loader(dataset, trainer_config.batch_size, config["seed"], num_shards, shards)
+            objective.check_image_size(*dataset.image_size)
+            # All processes draw the same initial weights, so that none needs to be sent.
+            seed_weights(config["seed"])
+            model = build_model(**config["model"], image_size=dataset.image_size, objective=objective)
+            trainer = Trainer(model, loader, validation, trainer_config, config["seed"])
 
-def _train(config: Config, overrides: list[str], trainer_config: TrainerConfig) -> RunDirectory:
-    # Process 0 looks for the run, so that all decide alike.
-    run = distributed.on_main(lambda: find_run(config, overrides, defaults(config)))
-
-    # Everything is built before a directory is made, so that a mistake which shows here leaves nothing behind.
-    with distributed.share_errors():
-        # Before the seed: whether a loss is on must not change the initial weights.
-        objective = Objective(**config["loss"])
-        folders: dict[str, Any] = {"data_root": Path(config["data_root"]), "cache_dir": Path(config["cache_dir"])}
-        dataset = build_dataset(split="train", **folders, **config["dataset"])
+        # Two commands must not write into one run: the lock is held until this one is through.
+        if run is None:
+            root, name = Path(config["output_root"]), run_name(config, overrides)
+            run = distributed.on_main(lambda: RunDirectory.create(root, name, config))
+        distributed.on_main(run.lock)
         try:
-            validation = build_dataset(split="val", **folders, **config["dataset"])
-        except NoSplit:  # the paper's data sets have none: best.pt is then last.pt
-            validation = None
-        rank, world_size = distributed.rank(), distributed.world_size()
-        num_shards = world_size * trainer_config.accumulate
-        shards = list(range(rank, num_shards, world_size))
-        loader = Loader(dataset, trainer_config.batch_size, config["seed"], num_shards, shards)
-        objective.check_image_size(*dataset.image_size)
-        seed_weights(config["seed"])
-        model = build_model(**config["model"], image_size=dataset.image_size, objective=objective)
-        trainer = Trainer(model, loader, validation, trainer_config, config["seed"])
+            trainer.resume(run)
+            done, total = trainer.start, trainer.total_steps
+            if rank == 0 and 0 < done < total:
+                print(f"resuming {run.path} at step {done} of {total}")
+            summary = trainer.fit(run) if done < total else None
+        finally:
+            if rank == 0:
+                run.unlock()
 
-    # Two commands must not write into one run: the lock is held until this one is through.
-    if run is None:
-        root, name = Path(config["output_root"]), run_name(config, overrides)
-        run = distributed.on_main(lambda: RunDirectory.create(root, name, config))
-    distributed.on_main(run.lock)
-    try:
-        trainer.resume(run)
-        done, total = trainer.start, trainer.total_steps
-        if rank == 0 and 0 < done < total:
-            print(f"resuming {run.path} at step {done} of {total}")
-        outcome = trainer.fit(run) if done < total else None
-    finally:
+        # The command that comes next stands in the output, so that nobody has to look it up.
         if rank == 0:
-            run.unlock()
-    if rank == 0:
-        if outcome is None:
-            print(f"{run.path} is finished already ({done} steps)")
-        else:
-            print_outcome(run, outcome)
-        print(f"evaluate with       python evaluate.py run={run.path}")
+            if summary is None:
+                print(f"{run.path} is finished already ({done} steps)")
+            else:
+                print_summary(run, summary)
+            print(f"evaluate with       python evaluate.py run={run.path}")
     return run
 
 
-def print_outcome(run: RunDirectory, outcome: Outcome) -> None:
+def print_summary(run: RunDirectory, summary: TrainingSummary) -> None:
     """Say how the run ended, and where everything is."""
-    print(f"\ntrained {outcome.step} steps, {outcome.images} images, in {outcome.seconds:.0f} s")
-    for name, value in outcome.losses.items():
-        share = outcome.gradient_share.get(name)
+    print(f"\ntrained {summary.step} steps, {summary.images} images, in {summary.seconds:.0f} s")
+    for name, value in summary.losses.items():
+        share = summary.gradient_share.get(name)
         pull = "" if share is None else f"   {share:.1%} of the gradient at the generator's output"
         print(f"  {name:<28} {value:.5g}{pull}")
-    if outcome.best_error is not None:
-        print(f"  {'best validation MSE':<28} {outcome.best_error:.5g}")
+    if summary.best_error is not None:
+        print(f"  {'best validation MSE':<28} {summary.best_error:.5g}")
     print(f"run directory       {run.path}")
     print(f"checkpoints         {run.last}, {run.best.name}")
     print(f"samples             {run.samples}")

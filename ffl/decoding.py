@@ -66,6 +66,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
+        # These modes hold 16-bit grey, and "I" any other integers of 32 bits as well.
         levels = np.asarray(image).astype(np.int64)
         if levels.min() < 0 or levels.max() > 65535:
             raise ValueError(f"integer grey values {levels.min()}..{levels.max()} are outside 16 bits")

@@ -16,11 +16,13 @@ from ffl.errors import UserError
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that takes the place of ``path`` at the end of the block, or vanishes if that raises."""
+    # In the same folder: a rename is atomic within one file system alone.
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
+            # On the disk before the name points to it, or a power cut could leave an empty file under that name.
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)  # which only setting it tells
@@ -33,7 +35,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def failed_writes(path: Path, advice: str) -> Iterator[None]:
+def report_failed_writes(path: Path, advice: str) -> Iterator[None]:
     """Turn a failure to write below ``path``, inside the block, into one line.
 
     Args:
@@ -62,6 +64,7 @@ def file_sha256(path: Path) -> str:
     Raises:
         OSError: if it cannot be read.
     """
+    # Size and time of change are part of the key, so that a file that was replaced is read again.
     status = path.stat()
     return _file_sha256(path.resolve(), status.st_size, status.st_mtime_ns)
 

@@ -144,6 +144,7 @@ def plane_waves(images: Tensor, frequencies: Sequence[tuple[int, int]]) -> Tenso
     Returns:
         (K, ..., H, W); float32 (float64 for float64 images).
     """
+    # Each component keeps a frequency and its mirror image, which together make a real wave.
     spectrum = torch.fft.fft2(_at_least_float32(images))
     height, width = images.shape[-2:]
     waves = []
@@ -153,26 +154,6 @@ def plane_waves(images: Tensor, frequencies: Sequence[tuple[int, int]]) -> Tenso
             component[..., row, column] = spectrum[..., row, column]
         waves.append(torch.fft.ifft2(component).real)
     return torch.stack(waves)
-
-
-def band_power(images: Tensor, edges: Sequence[float]) -> Tensor:
-    """Power in rings of spatial frequencies; by Parseval's theorem the rings add up to the mean square of an image.
-
-    Args:
-        images: (N, C, H, W) float, any range.
-        edges: increasing radii in cycles per image. Rings are [0, edges[0]), [edges[0], edges[1]), ... and the rest,
-            corners of the spectrum included.
-    Returns:
-        (N, len(edges) + 1) float32 (float64 for float64 images): sum of |F|^2 / (H W) of the orthonormal DFT over each
-        ring, averaged over channels.
-    """
-    _check_images(images)
-    height, width = images.shape[-2:]
-    power = torch.fft.fft2(_at_least_float32(images), norm="ortho").abs().square().mean(1).flatten(1)
-    boundaries = torch.tensor(edges, dtype=torch.float64)
-    rings = torch.bucketize(_frequency_radii(height, width).flatten(), boundaries, right=True)
-    sums = power.new_zeros((len(images), len(boundaries) + 1))
-    return sums.index_add(1, rings.to(images.device), power) / (height * width)
 
 
 def band_filter(images: Tensor, low: float, high: float, stop: bool = False) -> Tensor:
@@ -195,6 +176,7 @@ def band_filter(images: Tensor, low: float, high: float, stop: bool = False) -> 
 
 
 def _check_images(images: Tensor) -> None:
+    """Raise TypeError or ValueError unless ``images`` is a floating (N, C, H, W) batch that is not empty."""
     if not images.is_floating_point():
         raise TypeError(f"images must be a floating tensor, got {images.dtype}")
     if images.ndim != 4 or images.numel() == 0:
@@ -202,6 +184,7 @@ def _check_images(images: Tensor) -> None:
 
 
 def _at_least_float32(images: Tensor) -> Tensor:
+    """Half precision as float32: the transforms do not take it on a CPU, and squares of spectra would overflow."""
     return images.to(torch.promote_types(images.dtype, torch.float32))
 
 

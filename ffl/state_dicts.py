@@ -82,7 +82,7 @@ class StateDict:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a state dict calls for: a network of ours, and where each tensor belongs in it.
+    """The network of ours that a state dict calls for, and where each tensor belongs in it.
 
     Attributes:
         weights: the state dict.
@@ -141,6 +141,7 @@ def load_strict(
     ]
     if wrong:
         raise UserError(f"this is no complete {kind} checkpoint: wrong shape: {shorten(wrong)}")
+    # All of the network's own keys are given, so that torch's strict loading has nothing left to refuse.
     loaded = {names[key]: state_dict[key].reshape(target.shape) for key, target in pairs.items()}
     network.load_state_dict({**own, **loaded})
     return network

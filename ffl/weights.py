@@ -184,6 +184,7 @@ def describe_weights(name: str) -> dict[str, str | bool]:
 
 def describe_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, str | bool]:
     """Say in a record which tensors were used: the SHA-256 of their keys, types, shapes and values."""
+    # Keys, types and shapes as well: tensors of other layers may hold the same bytes.
     digest = hashlib.sha256()
     for key in sorted(state_dict):
         value = state_dict[key].detach().cpu().contiguous()
@@ -202,6 +203,7 @@ def check_file(path: Path, entry: WeightFile, origin: str | None = None) -> None
     Raises:
         UserError: if one of them differs.
     """
+    # The size first: it tells a download that was cut short without reading half a gigabyte.
     shown, fix = origin or str(path), f"get it again from {entry.url}"
     size = path.stat().st_size
     if entry.size is not None and size != entry.size:

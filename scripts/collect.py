@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from matplotlib.figure import Figure
 
 from ffl.errors import UserError
-from ffl.files import failed_writes, write_text
+from ffl.files import report_failed_writes, write_text
 from ffl.metrics import METRICS
 from ffl.training.command import run_script
 from ffl.training.config import flatten, idle_options
@@ -250,7 +250,7 @@ def collect(*runs: str, sort: str | None = None, out: Path | None = None) -> Non
     if out is None:
         return
     written = [out, out.with_suffix(".md")]
-    with failed_writes(out, "make room, or choose another place with out=FILE.csv"):
+    with report_failed_writes(out, "make room, or choose another place with out=FILE.csv"):
         write_text(out, csv_text(swept))
         write_text(out.with_suffix(".md"), markdown_text(swept))
         columns = result_columns(swept)

@@ -32,7 +32,7 @@ from models import build_model
 from models.official import KINDS, read_official
 from models.spade.official import official_data_set
 from models.stylegan2 import Generator
-from train import check
+from run_config import check
 
 # What becomes a run: the choice of configs/model, and the network of that model that the weights are for.
 MODELS_OF = {

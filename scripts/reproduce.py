@@ -20,7 +20,7 @@ import torch
 import yaml
 
 from ffl.errors import UserError
-from ffl.files import failed_writes, write_text
+from ffl.files import report_failed_writes, write_text
 from ffl.ranges import Count
 from ffl.training.command import run_script
 from ffl.training.config import Seed
@@ -145,7 +145,7 @@ def reproduce(
         raise UserError(next(iter(reasons.values()), "none of the rows is there"))
     for content, result in zip(tables, results, strict=True):
         path, markdown = results_path(out, scale, content), table_markdown(content, result)
-        with failed_writes(path.parent, "set out=DIR; the runs are kept"):
+        with report_failed_writes(path.parent, "set out=DIR; the runs are kept"):
             write_text(path.with_suffix(".json"), result.to_json())
             write_text(path.with_suffix(".md"), markdown)
         print(f"\n{markdown}\nwritten to {path}.md and .json")

@@ -66,7 +66,8 @@ def _value_and_gradient(
     add_up: bool,
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """What ``focal_mean`` returns and, where asked for, the gradient of its sum with respect to ``fake``."""
+    """The value of ``focal_mean`` and, where asked for, the gradient of its sum with respect to ``fake``."""
+    # With one chunk the inverse transform becomes the gradient; several chunks write their parts of one tensor.
     fakes, reals = split_patches(fake, focus.patch_factor), split_patches(real, focus.patch_factor)
     chunks = _chunks(fakes)
     slope = 2 * scale / fake[0].numel()
@@ -143,6 +144,7 @@ class _FocalMean(torch.autograd.Function):
 
 def _gradient(fake: Tensor, real: Tensor, weight: Tensor | None, focus: Focus, scale: float) -> Tensor:
     """The gradient with respect to ``fake``, which can be differentiated again."""
+    # The weight is computed from a constant copy of the difference: it is locked in every derivative.
     difference = split_patches(fake - real, focus.patch_factor)
     if weight is None:
         distance = squared_magnitude(_transform(difference.detach(), focus.basis))
@@ -218,6 +220,7 @@ def spectrum_sums(values: Tensor, width: int) -> Tensor:
     sums = values.sum((-2, -1))
     if values.shape[-1] == width:
         return sums
+    # The first column is its own mirror image, and so is the last one of an even width.
     once = values[..., 0].sum(-1)
     if width % 2 == 0:
         once = once + values[..., -1].sum(-1)
@@ -259,6 +262,7 @@ def predefined_weight(matrix: Tensor, images: Tensor, patch_factor: int, basis: 
         fits = False
     if not fits:
         raise ValueError(f"matrix must broadcast to (N, patches, C, H, W) = {shape}, got {tuple(matrix.shape)}")
+    # The matrix gets five axes, of which those that only it has are averaged.
     weight = matrix.detach().to(images.dtype)
     weight = weight.expand(torch.broadcast_shapes(weight.shape, shape[-2:]))
     weight = weight.reshape((1,) * (5 - weight.ndim) + weight.shape)

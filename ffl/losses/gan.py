@@ -92,6 +92,7 @@ def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Seque
         >>> feature_matching_loss(fake, real)
         tensor(1.)
     """
+    # Real features are constants, since this term trains the generator alone.
     scales = []
     for fakes, reals in zip(fake, real, strict=True):
         distances = [F.l1_loss(f, r.detach()) for f, r in zip(fakes, reals, strict=True)]

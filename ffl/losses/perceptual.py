@@ -84,6 +84,7 @@ class PerceptualLoss(nn.Module):
                 "fake and real must have the same shape (N, 3, H, W), N at least 1, "
                 f"got {tuple(fake.shape)} and {tuple(real.shape)}"
             )
+        # Without a graph for the real images: half of the activations need not be kept for the backward pass.
         with torch.no_grad():
             real_features = self.features(self._normalise(real))
         fake_features = self.features(self._normalise(fake))

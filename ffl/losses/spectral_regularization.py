@@ -73,9 +73,11 @@ class SpectralRegularization(nn.Module):
             what = "the same shape (N, C, H, W)" if pairs else "shapes (N, C, H, W) that differ at most in N"
             raise ValueError(f"fake and real must have {what}, got {tuple(fake.shape)} and {tuple(real.shape)}")
         with torch.autocast(fake.device.type, enabled=False):
+            # The published code takes the generated images as the target, the reverse of the article.
             if pairs:
                 with torch.no_grad():
                     return F.binary_cross_entropy(spectral_profile(real), spectral_profile(fake))
+            # The article: each generated profile is compared with the mean profile of the real images, a constant.
             with torch.no_grad():
                 target = spectral_profile(real).mean(0, keepdim=True)
             profile = spectral_profile(fake)

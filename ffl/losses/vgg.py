@@ -57,6 +57,7 @@ class VGGFeatures(nn.Module):
         if not layers or list(layers) != [name for name in known if name in layers]:
             raise ValueError(f"layers must be an ordered choice of {', '.join(known)}; got {list(layers)}")
         self.layers = tuple(layers)
+        # Layers behind the last one asked for are left out: relu2_2 takes 4 of the 13 convolutions of VGG-16.
         names = list(indices)
         self.steps = names[: names.index(layers[-1]) + 1]
         for name in self.steps:

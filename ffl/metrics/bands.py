@@ -18,8 +18,8 @@ from torchmetrics import Metric
 from ffl.metrics.base import check_images
 
 SMALLEST = 8  # pixels on an edge: below, no octave fits between the slowest wave and the Nyquist frequency
-# Numbers of one image tensor that are transformed at a time, which a CPU's caches hold: at 256x256 twice as fast as 20
-# images at once.
+# Values of an image tensor that are transformed at a time. A CPU's caches hold them: at 256x256 this is twice as fast
+# as 20 images at once.
 CHUNK = 1 << 19
 
 
@@ -92,8 +92,8 @@ class BandPower(Metric):
         self.size = height, width
         self.edges = octave_edges(height, width)
         self.paired = paired
-        # Whole spectra are summed and cut into bands at the end, which takes an eighth of the time of cutting the
-        # spectrum of each image (measured at 64x64). Images are real, so that half a spectrum says all.
+        # Whole spectra are summed and cut into bands at the end: an eighth of the time of cutting the spectrum of each
+        # image (measured at 64x64). Images are real, so that the other half of a spectrum only mirrors this one.
         for kind in ("real", "fake", "error"):
             spectrum = torch.zeros(height, width // 2 + 1, dtype=torch.float64)
             self.add_state(kind, spectrum, dist_reduce_fx="sum")
@@ -117,6 +117,7 @@ class BandPower(Metric):
                 spectra["error"] = spectra["fake"] - spectra["real"]
             for kind, spectrum in spectra.items():
                 power = spectrum.real.square() + spectrum.imag.square()
+                # Float32 holds the sum over a few images; the sum over all of them needs float64.
                 getattr(self, kind).add_(power.sum((0, 1)).double())
 
     def compute(self) -> dict[str, list[float] | None]:

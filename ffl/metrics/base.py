@@ -152,6 +152,7 @@ class PairMetric(GatheringMetric):
 
     def compute(self) -> Tensor:
         """Mean over all images of all ranks, float64."""
+        # fsum rounds once, at the end: the value does not depend on the order in which ranks delivered theirs.
         values = self.rows("values").tolist()
         self.require(len(values))
         return torch.tensor(math.fsum(values) / len(values), dtype=torch.float64, device=self.device)

@@ -101,6 +101,7 @@ def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: 
         raise ValueError(f"covariances must be (D, D) with D = {len(mean1)}, got {cov1.shape} and {cov2.shape}")
     if not all(np.isfinite(array).all() for array in (mean1, mean2, cov1, cov2)):
         raise ValueError("means and covariances must be finite")
+    # The singular values are the square roots themselves; roots of eigenvalues near 0 would magnify their rounding.
     product = torch.from_numpy(_factor(cov1).T @ _factor(cov2))
     trace_of_root = float(torch.linalg.svdvals(product).sum())
     difference = mean1 - mean2

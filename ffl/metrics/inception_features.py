@@ -59,6 +59,7 @@ class InceptionFeatures(nn.Module):
             weights = describe_weights("inception_fid")
         else:
             weights = describe_state_dict(state_dict)
+        # Weak references: the network of 95 MB goes with the last metric that uses it.
         key = (preprocess, str(weights["weights_sha256"]))
         extractor = cls._shared.get(key)
         if extractor is None:

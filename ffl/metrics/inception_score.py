@@ -47,6 +47,7 @@ def inception_score(logits: Tensor, splits: int = 10, shuffle: bool = True) -> t
     if shuffle:
         order = np.random.RandomState(SHUFFLE_SEED).permutation(count)
         logits = logits[torch.from_numpy(order).to(logits.device)]
+    # In logarithms throughout: certain classes have probabilities that underflow, and 0 · log 0 would be NaN.
     log_p = logits.double().log_softmax(1)
     scores = []
     for part in range(splits):

@@ -43,10 +43,12 @@ def kernel_distance(real: Tensor, fake: Tensor) -> Tensor:
         raise ValueError(
             f"features must be (M, D) and (N, D) with M, N >= 2, got {tuple(real.shape)} and {tuple(fake.shape)}"
         )
+    # The three means nearly cancel where the sets are alike, which float32 could not show.
     real, fake = real.double(), fake.double()
     distance = -2 * _kernel_sum(real, fake) / (len(real) * len(fake))
     for features in (real, fake):
         count = len(features)
+        # Pairs of an image with itself would bias the estimate: their kernel is large whatever the sets are.
         diagonal = (features.square().sum(1) / features.shape[1] + 1).pow(3).sum()
         distance += (_kernel_sum(features, features) - diagonal) / (count * (count - 1))
     return distance

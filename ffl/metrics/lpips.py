@@ -46,6 +46,7 @@ def build_lpips(state_dict: Mapping[str, Tensor] | None = None, verify_weights: 
     Raises:
         UserError: if weights are absent or do not fit.
     """
+    # The package would download AlexNet from torchvision; its own heads are small and come with it.
     if state_dict is None:
         alexnet = load_weights("alexnet", verify_weights)
         heads = Path(lpips_package.__file__).parent / "weights" / f"v{VERSION}" / "alex.pth"

@@ -59,6 +59,7 @@ def mse(fake: Tensor, real: Tensor, crop_border: int = 0) -> Tensor:
 
 
 def _mse(fake: Tensor, real: Tensor) -> Tensor:
+    # |x - y| in 8 bits, where the plain difference would wrap around.
     difference = torch.maximum(fake, real).sub_(torch.minimum(fake, real))
     squared = difference.float().square_().flatten(1)
     size = squared.shape[1]
@@ -118,7 +119,7 @@ def lfd(fake: Tensor, real: Tensor, crop_border: int = 0) -> Tensor:
 
 
 class ErrorMetric(PairMetric):
-    """What MSE, PSNR and LFD share.
+    """Base of MSE, PSNR and LFD.
 
     Args:
         crop_border: pixels to leave out on each side.

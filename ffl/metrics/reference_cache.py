@@ -17,6 +17,7 @@ from ffl.metrics.inception_features import InceptionFeatures
 
 def hash_images(batches: Iterable[Tensor]) -> str:
     """SHA-256 of a set of uint8 (N, C, H, W) images: of their shapes and bytes, whatever their order and batches."""
+    # Each image by itself, then sorted: loaders may deliver them in any order and in any batches.
     digests = []
     for images in batches:
         check_images("hash_images", images)
@@ -37,7 +38,7 @@ class ReferenceCache:
         self.folder = folder
 
     def path(self, images_sha256: str, extractor: InceptionFeatures, feature: str = "2048") -> Path:
-        """Where the statistics of an image set (see ``hash_images``) lie or would lie."""
+        """Path of the statistics of an image set (see ``hash_images``), whether they are there or not."""
         weights = extractor.weights["weights_sha256"]
         key = "\n".join([images_sha256, extractor.preprocess, str(weights), feature])
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
@@ -72,6 +73,7 @@ class ReferenceCache:
             extractor: the network and its preprocessing.
             feature: name of the features, see ``InceptionFID.features``.
         """
+        # The bytes of the images are the key and not the name of their data set, whose options may have changed.
         path = self.path(hash_images(batches), extractor, feature)
         statistics = self.load(path)
         if statistics is None:

@@ -124,7 +124,7 @@ def pixel_accuracy(confusion: Tensor, ignored: Tensor | int = 0) -> Tensor:
 
 
 class SegmentationScore(ImageMetric):
-    """What the three scores share: a segmenter and its confusion matrix, exact over batches and ranks.
+    """Base of the three scores: a segmenter and its confusion matrix, exact over batches and ranks.
 
     Args:
         label_set: "cityscapes" or "ade20k": which network, which ids.
@@ -180,6 +180,7 @@ class SegmentationScore(ImageMetric):
             raise ValueError(
                 f"labels must be integer (N, h, w) with N = {len(images)}, got {labels.dtype} {tuple(labels.shape)}"
             )
+        # Scores are resized to the label map and not the map to the images, as the official evaluators do.
         classes = self.labels.evaluation_ids(labels.to(self.confusion.device))
         predictions = self.segmenter.predict(images, (labels.shape[1], labels.shape[2])).to(classes.device)
         confusion = confusion_matrix(predictions, classes, self.labels.num_classes)

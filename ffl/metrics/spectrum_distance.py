@@ -93,6 +93,7 @@ class SpectrumDistance(GatheringMetric):
         self.num_radii.fill_(len(power))
         kind = "real" if real else "fake"
         getattr(self, f"{kind}_count").add_(len(images))
+        # One sum for each rank; torchmetrics gathers the sums of all ranks end to end.
         parts = getattr(self, f"{kind}_power")
         parts[:] = [power if not parts else parts[0] + power]
 

@@ -24,8 +24,8 @@ SIGMA = 1.5
 C1 = (0.01 * 255) ** 2
 C2 = (0.03 * 255) ** 2
 
-# Filtered positions that one product computes. Few, since the band matrix is mostly zeros; 54 and 246, the numbers of
-# positions across images of 64 and 256 pixels, are multiples.
+# Positions that one product filters. A small number, since most of a wide band matrix is zeros, and one that divides 54
+# and 246, the numbers of positions across images of 64 and 256 pixels.
 BLOCK = 6
 
 
@@ -76,6 +76,7 @@ def ssim(fake: Tensor, real: Tensor, crop_border: int = 0) -> Tensor:
     height, width = fake.shape[-2:]
     if min(height, width) < WINDOW:
         raise ValueError(f"ssim takes images of at least {WINDOW}x{WINDOW} pixels, got {height}x{width}")
+    # The authors compare each channel by itself, so that the channels of all images are alike to us.
     fake_planes, real_planes = (images.reshape(-1, height, width) for images in (fake, real))
     values = map_pairs(_ssim, fake_planes, real_planes, elements=1 << 16)
     return values.view(fake.shape[:2]).mean(1)
@@ -84,11 +85,12 @@ def ssim(fake: Tensor, real: Tensor, crop_border: int = 0) -> Tensor:
 def _ssim(fake: Tensor, real: Tensor) -> Tensor:
     """(M,) of uint8 (M, H, W).
 
-    Products with a band matrix are about thirty times faster on a CPU than the definition, three times than two 1D
-    convolutions and twice than sums of shifted images (one thread, 64x64 and 256x256). Arithmetic in place is a tenth
-    to a half of a gain more.
+    On a CPU, products with a band matrix are about thirty times as fast as the definition, three times as fast as two
+    1D convolutions and twice as fast as sums of shifted images (one thread, 64x64 and 256x256). Arithmetic in place
+    makes them faster by another tenth to half.
     """
-    # Rows come first, (H, M, W), and both edges are lengthened by zeros to whole blocks of filtered positions.
+    # Rows come first, (H, M, W), so that one product filters the columns of all images. Zeros beyond the last row and
+    # column make the number of filtered positions a multiple of BLOCK.
     num_images, *size = fake.shape
     height, width = (length - WINDOW + 1 for length in size)
     extra_rows, extra_columns = -height % BLOCK, -width % BLOCK
@@ -97,16 +99,17 @@ def _ssim(fake: Tensor, real: Tensor) -> Tensor:
     x[: size[0], :, : size[1]] = fake.transpose(0, 1)
     y[: size[0], :, : size[1]] = real.transpose(0, 1)
 
-    # Variances only occur as a sum, so that four filtered maps do.
+    # The two variances occur only as a sum, so that four filtered maps are enough instead of five.
     band = _band_matrix().to(fake.device)
     mean_x, mean_y, product = _filter(x, band), _filter(y, band), _filter(x * y, band)
     energy = _filter(x.square_().addcmul_(y, y), band)
     mean_product = mean_x * mean_y
     mean_energy = mean_x.square_().addcmul_(mean_y, mean_y)
-    # Half of each factor of the numerator, and the quarter that is lost made good below: two passes fewer.
+    # Both factors of the numerator are halved here, and the result is multiplied by 4 below: two passes fewer.
     numerator = product.sub_(mean_product).add_(C2 / 2).mul_(mean_product.add_(C1 / 2))
     denominator = energy.sub_(mean_energy).add_(C2).mul_(mean_energy.add_(C1))
     values = numerator.div_(denominator)[:, :height]
+    # Positions that only the added zeros made do not count: rows were cut off, columns are subtracted.
     total = values.sum((0, 1, 3))
     if extra_columns:
         total -= values[-1, ..., -extra_columns:].sum((0, 2))

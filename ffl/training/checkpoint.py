@@ -22,7 +22,7 @@ from ffl.tensor_files import UnreadableTensors, read_tensors
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-OTHERWISE = "put another copy of it there, or train anew"
+ADVICE = "put another copy of it there, or train anew"
 
 
 def save_checkpoint(path: Path, state: dict[str, Any], previous: Path | None = None) -> None:
@@ -70,7 +70,7 @@ def load_newest(paths: Sequence[Path], whole: bool = True) -> tuple[Path, dict[s
         UserError: if none is there and intact, or the newest one has another format or is not whole where it has to
             be; the message is about the newest that is there.
     """
-    # Where none is there the message names the newest.
+    # If none of them exists, the message is about the newest.
     there = [path for path in paths if path.is_file()] or list(paths[:1])
     errors = []
     for path in there:
@@ -83,7 +83,7 @@ def load_newest(paths: Sequence[Path], whole: bool = True) -> tuple[Path, dict[s
         if errors:
             log.warning("%s; going on from %s, step %s", errors[0], path.name, state["step"])
         return path, state
-    raise UserError(f"{errors[0]}; {OTHERWISE}")
+    raise UserError(f"{errors[0]}; {ADVICE}")
 
 
 def load_checkpoint(path: Path, whole: bool = True) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _load(path: Path, whole: bool) -> dict[str, Any]:
             altered = archive.testzip()
         state = read_tensors(path) if altered is None else None
     except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint; {OTHERWISE}") from None
+        raise UserError(f"{path}: no such checkpoint; {ADVICE}") from None
     except UnreadableTensors as error:
         raise _DamagedError(f"{path}: not a checkpoint, {error}") from None
     except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error, zipfile.BadZipFile):
@@ -163,10 +163,11 @@ def load_optimizers(
         UserError: if the state is that of other optimisers.
     """
     try:
+        # torch raises whatever it stumbles over first in a state of another kind.
         for name, optimizer in optimizers.items():
             optimizer.load_state_dict(states[name])
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise UserError(f"{path} does not fit the model's optimisers; {OTHERWISE}") from None
+        raise UserError(f"{path} does not fit the model's optimisers; {ADVICE}") from None
 
 
 def model_state(model: nn.Module) -> dict[str, Tensor]:

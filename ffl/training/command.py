@@ -19,7 +19,7 @@ import yaml
 
 from ffl.errors import UserError
 from ffl.training.config import describe, matches, unknown_key
-from ffl.training.exits import user_errors
+from ffl.training.exits import report_user_errors
 
 
 def run_script(main: Callable[..., object]) -> None:
@@ -34,7 +34,7 @@ def run_script(main: Callable[..., object]) -> None:
     if {"-h", "--help"} & set(words):
         print(help_text(main))
         return
-    with user_errors():
+    with report_user_errors():
         positional, named = read_words(main, words)
         main(*positional, **named)
 
@@ -78,6 +78,7 @@ def read_words(main: Callable[..., object], words: list[str]) -> tuple[list[str]
                 text = remaining.pop(0)
             word = f"{key}={text}"
 
+        # A word without "=" is positional where the script takes such words.
         key, equals, text = word.partition("=")
         if not equals and Parameter.VAR_POSITIONAL in kinds:
             if not matches(word, kinds[Parameter.VAR_POSITIONAL]):
@@ -91,6 +92,8 @@ def read_words(main: Callable[..., object], words: list[str]) -> tuple[list[str]
             named[key] = text
         else:
             raise unknown_key(key, keys)
+
+    # A key without a default must be there.
     for name, hint in keys.items():
         if name not in named and parameters[name].default is Parameter.empty:
             raise UserError(f"{name} is missing: expected {name}={describe(hint)}")
@@ -105,6 +108,7 @@ def read_value(key: str, text: str, hint: Any) -> Any:
     Raises:
         UserError: naming the key, the value and what is expected.
     """
+    # Of a union such as ``list[str] | None`` the parts say how to read the text.
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     elements = next((get_args(option)[0] for option in options if get_origin(option) is list), None)
     mistake = UserError(f"{key}={text}: expected {describe(hint)}")
@@ -143,6 +147,7 @@ def help_text(main: Callable[..., object]) -> str:
     """What ``--help`` prints: the module's docstring, and each key with its type, its default and its meaning."""
     parameters = inspect.signature(main).parameters
     hints = get_type_hints(main, include_extras=True)
+    # The meanings stand in the docstring alone; "low, high: ..." is that of two keys.
     arguments = re.search(r"^Args:\n((?:[ ]+.*\n?)+)", inspect.getdoc(main) or "", re.MULTILINE)
     entries = re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", arguments[1] if arguments else "", re.MULTILINE)
     meanings = {name: " ".join(text.split()) for names, text in entries for name in names.split(", ")}
@@ -156,16 +161,15 @@ def help_text(main: Callable[..., object]) -> str:
         elif item.kind is Parameter.VAR_KEYWORD:
             lines.append("  KEY=VALUE ...")
         else:
-            default = "required" if item.default is Parameter.empty else f"default {_written(item.default)}"
-            default = "optional" if item.default is None else default
+            # A default is shown as the command line would write it.
+            value = item.default
+            if value is Parameter.empty or value is None:
+                default = "optional" if value is None else "required"
+            elif isinstance(value, list | tuple):
+                default = f"default {','.join(map(str, value))}"
+            else:
+                default = f"default {str(value).lower() if isinstance(value, bool) else value}"
             hint = describe(hints.get(name, Any)).removesuffix(" or null")
             lines.append(f"  {f'{name}=':<14} {hint}; {default}")
         lines += textwrap.wrap(meanings.get(name, ""), 110, initial_indent=" " * 17, subsequent_indent=" " * 17)
     return "\n".join(lines)
-
-
-def _written(value: Any) -> str:
-    """A default as a command line writes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

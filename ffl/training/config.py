@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from ffl.errors import UserError
 from ffl.ranges import Count, Positive, Range, Whole
 
+Config = dict[str, Any]  # of a program: sections and their keys, as plain values
 Accelerator = Literal["auto", "cpu", "cuda"]
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 Seed = Annotated[int, Range(0, 2**63 - 1)]
@@ -67,8 +68,7 @@ FREE_KEYS = {
     "trainer.threads",
 }
 
-
-# Keys that mean nothing while another is off.
+# Keys that mean nothing while another is off: a baseline may be resumed whatever they say.
 OPTIONS = {
     "loss.ffl": {
         "loss.weight",
@@ -98,6 +98,7 @@ def check_section(section: str, values: Mapping[str, Any], target: Callable[...,
     prefix = f"{section}." if section else ""
     parameters = inspect.signature(target).parameters
     allowed = {name: item.annotation for name, item in parameters.items() if name not in provided}
+    # Unknown keys first: a misspelt required key is reported as misspelt and not as missing.
     for key, value in values.items():
         if key not in allowed:
             raise unknown_key(prefix + key, [prefix + name for name in allowed])
@@ -147,6 +148,7 @@ def matches(value: Any, hint: Any) -> bool:
         return all(matches(item, arguments[0]) for item in value)
     if origin is dict:
         return isinstance(value, Mapping)
+    # Python counts True as an integer, and ``epochs=true`` would train for one epoch.
     if isinstance(value, bool):
         return hint is bool
     if hint is float:
@@ -205,6 +207,7 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], defaults: Mapping
         new: another config.
         defaults: what a key that one of them lacks stands for, by ``section.key``, from ``section_defaults``.
     """
+    # A key that only one of the two has is compared with its default: versions add keys whose default changes nothing.
     before, after = ({**(defaults or {}), **flatten(config)} for config in (old, new))
     keys = sorted(flatten(old).keys() | flatten(new).keys())
     ignored = FREE_KEYS | (idle_options(before) & idle_options(after))

@@ -40,6 +40,7 @@ def start(device: torch.device) -> None:
         UserError: if they do not come.
     """
     global _base_store
+    # NCCL needs to know the GPU of each process before they meet.
     if device.type == "cuda":
         torch.cuda.set_device(device)
     rank, world_size = env_rank(), _environment_number("WORLD_SIZE", 1)
@@ -65,6 +66,31 @@ def stop() -> None:
     """Leave the other processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def join_processes(device: torch.device, advice: str) -> Iterator[None]:
+    """Join the other processes of the run, and leave them after the block.
+
+    Args:
+        device: of this process, see ``start``.
+        advice: what to do if one of them is lost; ends the message.
+    Raises:
+        UserError: if they do not come, or one of them ended meanwhile, or its machine or the network did.
+    """
+    start(device)
+    try:
+        yield
+    except RuntimeError as error:
+        # gloo raises plain RuntimeErrors that have its name in them.
+        if world_size() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        raise UserError(
+            f"a process of this run ended, and the other {world_size() - 1} end with it; "
+            f"if it left a message, that stands in this output. {advice}"
+        ) from None
+    finally:
+        stop()
 
 
 def rank() -> int:
@@ -149,31 +175,13 @@ def share_errors() -> Iterator[None]:
         if world_size() == 1:
             raise
         own = str(error)
+    # Every process comes here, with or without an error of its own, and so waits for the slowest.
     if world_size() > 1:
         messages: list[str | None] = [None] * world_size()
         dist.all_gather_object(messages, own)
         for message in messages:
             if message is not None:
                 raise SharedError(message)
-
-
-@contextlib.contextmanager
-def report_lost_processes(advice: str) -> Iterator[None]:
-    """Turn the failure to reach another process into one line that ends with ``advice``.
-
-    Raises:
-        UserError: if another process ended, or its machine or the network did.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        # gloo raises plain RuntimeErrors that have its name in them.
-        if world_size() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
-            raise
-        raise UserError(
-            f"a process of this run ended, and the other {world_size() - 1} end with it; "
-            f"if it left a message, that stands in this output. {advice}"
-        ) from None
 
 
 def barrier() -> None:
@@ -185,7 +193,7 @@ def all_reduce_any(flags: list[bool]) -> list[bool]:
     """Whether each flag is true in any process; all must ask."""
     if world_size() == 1:
         return flags
-    # A tensor on the CPU, which travels without waiting for a GPU.
+    # A tensor on the CPU goes through gloo, so that the processes do not wait for their GPUs.
     values = torch.tensor(flags, dtype=torch.int32)
     dist.all_reduce(values, dist.ReduceOp.MAX)
     return values.bool().tolist()
@@ -203,6 +211,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace each gradient by its mean over all processes, in one message."""
     if world_size() == 1:
         return
+    # A phase may leave parameters without a gradient; they are the same ones in all processes.
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     _send_flattened(gradients, all_reduce_mean)
 

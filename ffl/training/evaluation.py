@@ -1,7 +1,7 @@
 """Runs metrics over real and generated images and turns them into records, a table and metrics.json.
 
-Several processes deal the batches out among them, whole ones, so that each image is measured in the same company as by
-one process; metrics add up what all have seen.
+Several processes share the batches without splitting one, so that each image is in the same batch as in a single
+process. Metrics add up over the processes.
 """
 
 import json
@@ -11,19 +11,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ffl.errors import UserError
+from ffl.errors import SharedError, UserError
 from ffl.files import write_text
+from ffl.images import Protocol
 from ffl.metrics import FID, METRICS, ImageMetric, build_metric, task_metrics
 from ffl.metrics.bands import SMALLEST, BandPower, band_labels, power_ratio
 from ffl.metrics.reference_cache import ReferenceCache
 from ffl.metrics.segmentation import LabelSetName
+from ffl.ranges import Count
 from ffl.training import distributed
+from ffl.training.config import Accelerator, Config, Seed, check_section
 from ffl.training.model import Task
 from ffl.training.provenance import code_version, environment
 from ffl.training.record import Record, append_records
@@ -38,11 +41,12 @@ class EvaluationBatch:
     """Images to be measured.
 
     Attributes:
-        real: uint8 (N, 3, H, W); N = 0 where there are none.
+        real: uint8 (N, 3, H, W); N = 0 in a batch without real images.
         fake: uint8 (M, 3, H, W); for metrics of pairs M = N and the two belong together.
         names: of the generated images.
-        positions: int64 (M,), the place of each generated image among all; None for order of arrival.
-        label: int64 (M, H, W) ids as in the data set's files, what ``fake`` was made from; None where there is none.
+        positions: int64 (M,), the place of each generated image in the whole set; None for order of arrival.
+        label: int64 (M, H, W), the label maps that ``fake`` was made from, with the ids of the data set's files; None
+            for other tasks.
     """
 
     real: Tensor
@@ -65,6 +69,46 @@ class Reference:
     cache: Path
 
 
+def check_keys(
+    run: str | None = None,
+    real: str | None = None,
+    fake: str | None = None,
+    out: str | None = None,
+    metrics: list[str] | None = None,
+    task: Task | None = None,
+    split: Literal["train", "val", "test"] = "test",
+    checkpoint: Literal["last", "best"] = "last",
+    protocol: Protocol = "paper",
+    num_images: Count | None = None,
+    batch_size: Count = 100,
+    seed: Seed = 0,
+    dataset_options: dict[str, Any] | None = None,
+    data_root: str | None = None,
+    cache_dir: str = "outputs/cache",
+    accelerator: Accelerator = "auto",
+    save_images: bool = False,
+    verify_weights: bool = True,
+) -> None:
+    """The keys of configs/evaluate.yaml, with their types and what they exclude."""
+    if (run is None) == (real is None and fake is None) or (real is None) != (fake is None):
+        raise UserError("give run=DIR (a run directory), or real=DIR fake=DIR (two folders of images)")
+    if run is not None and not Path(run).is_dir():
+        raise UserError(f"run={run}: no such directory; train.py prints the one it made")
+    check_metrics(metrics or [])
+
+
+def check_evaluation(config: Config) -> None:
+    """Find every mistake in the configuration of an evaluation that shows before its run is opened.
+
+    Args:
+        config: composed from configs/evaluate.yaml.
+    Raises:
+        UserError: naming the key, the value and what is allowed.
+    """
+    check_section("", config, check_keys, provided=set())
+    check_keys(**config)
+
+
 def check_metrics(names: list[str]) -> None:
     """Raise UserError for a metric that does not exist, or is named twice."""
     for name in names:
@@ -75,16 +119,17 @@ def check_metrics(names: list[str]) -> None:
 
 
 def choose_metrics(requested: list[str] | None, task: Task, dataset: str | None, has_real: bool) -> list[str]:
-    """What is measured: the metrics that were asked for, or where none were, all of the task that the images allow.
+    """The metrics to measure: the requested ones, or else those of the task that the images allow.
 
     Args:
-        requested: their names; None: none were.
+        requested: names of metrics; None for those of the task.
         task: of the model; for folders of images, reconstruction.
         dataset: name of the data set; None for folders of images.
         has_real: whether there are real images to compare with.
     Raises:
-        UserError: one that was asked for cannot be had.
+        UserError: if a requested metric cannot be measured on these images.
     """
+    # A default metric that does not fit is left out in silence; a requested one must not be.
     chosen = []
     for name in task_metrics(task) if requested is None else requested:
         inputs, reason = METRICS[name].inputs, None
@@ -128,14 +173,15 @@ def measure(
 
     Args:
         names: metrics, in the order of the result.
-        batches: real and generated images, those that this process is to see.
-        num_images: generated images in all, for the progress bar and the check against each metric's minimum.
-        protocol: what all values have in common; each metric adds its own part.
+        batches: real and generated images, this process's share of them.
+        num_images: number of generated images over all processes, for the progress bar and the check against each
+            metric's minimum.
+        protocol: what holds for all values; each metric adds its own part.
         provenance: of the generated images.
         device: where to compute.
         verify_weights: whether pretrained weights must have their published SHA-256.
         options: further arguments of metrics, by name.
-        reference: all real images once more, for metrics that keep their statistics.
+        reference: all real images again, for metrics whose statistics of them are kept.
         bands: for the size of the images, see ``band_power_of``; None records no bands.
     Returns:
         One record per name, and one of the bands; a metric whose weights are absent has no value and says how to get
@@ -144,20 +190,23 @@ def measure(
         UserError: if there are too few images for a metric, or it cannot take them.
     """
     began = time.perf_counter()
+
+    # Refuse before a single image is generated what could only fail after all of them.
     metrics: dict[str, ImageMetric] = {}
     missing: dict[str, str] = {}
-    for name in names:
-        try:
-            metrics[name] = build_metric(name, verify_weights=verify_weights, **(options or {}).get(name, {}))
-            metrics[name].to(device)
-        except MissingWeights as error:
-            missing[name] = str(error)
-            continue
-        if num_images < metrics[name].min_images:
-            raise UserError(f"{name}: needs at least {metrics[name].min_images} images, got {num_images}")
+    with distributed.share_errors():
+        for name in names:
+            try:
+                metrics[name] = build_metric(name, verify_weights=verify_weights, **(options or {}).get(name, {}))
+                metrics[name].to(device)
+            except MissingWeights as error:
+                missing[name] = str(error)
+                continue
+            if num_images < metrics[name].min_images:
+                raise UserError(f"{name}: needs at least {metrics[name].min_images} images, got {num_images}")
 
-    # Statistics of the real images are kept between evaluations. Process 0 alone holds them, since what processes hold
-    # adds up.
+    # Inception takes most of the time of an evaluation, and the real images are those of the evaluation before: their
+    # statistics are kept. Process 0 alone holds them, since what processes hold adds up.
     referenced: set[str] = set()
     for name, metric in metrics.items():
         if isinstance(metric, FID) and reference is not None:
@@ -166,8 +215,8 @@ def measure(
                 metric.set_reference(cache.statistics(reference.batches, metric.extractor, metric.feature))
             referenced.add(name)
 
-    # One pass over the images gives each metric what it takes. In synthesis, which has no pairs, one of the two sets
-    # may end before the other: its batches are then empty.
+    # One pass over the images gives each metric what it takes, so that none is generated or kept twice. In synthesis,
+    # which has no pairs, one of the two sets may end before the other: its batches are then empty.
     total, others = -(-num_images // distributed.world_size()), distributed.rank() != 0
     with tqdm(total=total, desc="evaluating", unit="image", dynamic_ncols=True, disable=others) as bar:
         for batch in batches:
@@ -193,9 +242,13 @@ def measure(
                 bands.update(real, fake)
             bar.update(len(fake))
 
+    # Metrics add up over the processes before they compute, so that what one of them refuses all of them refuse.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The ``compute`` method of metric")  # of a process that got no batch
-        values = {name: float(metric.compute()) for name, metric in metrics.items()}
+        try:
+            values = {name: float(metric.compute()) for name, metric in metrics.items()}
+        except UserError as error:
+            raise SharedError(str(error)) from None
         details = None if bands is None else bands.compute()
 
     # A record for each metric, with or without a value, and one for the bands.
@@ -221,10 +274,10 @@ def measure(
 
 
 def band_power_of(sizes: set[tuple[int, int]], paired: bool, device: torch.device) -> BandPower | None:
-    """What measures the bands of images, or None where they have none in common: of several sizes, or too small.
+    """A ``BandPower`` for images of these sizes; None for images of several sizes, or too small for bands.
 
     Args:
-        sizes: all (H, W) that occur.
+        sizes: the (H, W) that occur.
         paired: whether generated images belong to real ones.
         device: where to compute.
     """
@@ -235,7 +288,7 @@ def band_power_of(sizes: set[tuple[int, int]], paired: bool, device: torch.devic
     return power
 
 
-def table(records: list[Record]) -> str:
+def results_table(records: list[Record]) -> str:
     """Markdown table of values with the direction of improvement, and a line for what is missing and for the bands."""
     lines = ["| metric | value | images |", "| --- | --- | --- |"]
     notes = []

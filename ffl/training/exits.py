@@ -15,17 +15,19 @@ EXIT_INTERRUPTED = 130
 
 
 @contextlib.contextmanager
-def user_errors(alike: bool = False) -> Iterator[None]:
+def report_user_errors(alike: bool = False) -> Iterator[None]:
     """End the program with one line and status 2 where a user can put right what went wrong.
 
     Status 75 is a run that a signal stopped and that has saved itself, 130 is Ctrl-C. Of the processes of one run
     process 0 prints the line; another one does so where process 0 does not know what went wrong.
 
     Args:
-        alike: every process of the run meets the same mistakes here, such as those of their one command line.
+        alike: whether every process of the run meets the same mistakes inside the block, such as those in the command
+            line, which they share; process 0 alone prints them.
     """
     # RANK is torchrun's, SLURM_PROCID srun's: a command line is checked before the processes meet.
     is_main = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) == 0
+    # Warnings are about the run and alike in all processes; errors that a library logs may be one process's own.
     warnings = logging.StreamHandler()
     warnings.setLevel(logging.WARNING if is_main else logging.ERROR)
     logging.basicConfig(handlers=[warnings], format="warning: %(message)s")
@@ -36,6 +38,7 @@ def user_errors(alike: bool = False) -> Iterator[None]:
             _print_error(str(error))
         sys.exit(EXIT_USER_ERROR)
     except OSError as error:
+        # An error without a file is a bug to be traced, and a broken pipe is the reader's choice, as in ``| head``.
         if error.filename is None or error.errno == errno.EPIPE:
             raise
         _print_error(f"{error.filename}: {error.strerror}; choose another place, or see to its permissions and room")

@@ -1,7 +1,7 @@
-"""What a trained model generates for an evaluation, beside the real images, as the metrics see both: in 8 bits.
+"""Images that a trained model generates for an evaluation, beside the real ones, both in 8 bits as metrics take them.
 
-Which image is generated depends on its index and the seed of the evaluation alone, so that neither the size of a batch
-nor the number of processes changes a value.
+An image depends on its index and the seed of the evaluation alone, so that neither the size of a batch nor the number
+of processes changes a value.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ffl.errors import UserError
-from ffl.files import failed_writes
+from ffl.files import report_failed_writes
 from ffl.images import Protocol as Quantisation
 from ffl.images import from_uint8, to_uint8
 from ffl.training import distributed
@@ -43,17 +43,17 @@ class NamedImages(Protocol):
 
 
 def has_real_images(dataset: NamedImages) -> bool:
-    """Whether there is something to compare with; a data set of label maps alone has nothing."""
+    """Whether a data set has images to compare with; one of label maps alone has none."""
     return "image" in dataset.batch(np.arange(1), None)
 
 
 @dataclass(frozen=True)
 class RealImages:
-    """The first images of a data set in batches; can be iterated again and again.
+    """The first images of a data set in batches, which may be iterated several times.
 
     Attributes:
-        dataset: where they come from.
-        count: how many of them.
+        dataset: that they are from.
+        count: number of images.
         batch_size: images of a batch.
         quantisation: see ``ffl.images``.
     """
@@ -76,7 +76,7 @@ class RealImages:
 def generated_images(
     model: Model, task: Task, num_images: int, real: RealImages, seed: int
 ) -> Iterator[EvaluationBatch]:
-    """Batches of generated images beside real ones; of several processes each makes its share of the batches.
+    """Batches of generated images beside real ones; each process makes its share of the batches.
 
     Args:
         model: in evaluation mode, on its device.
@@ -105,6 +105,7 @@ def generated_images(
             names = [dataset.names[number] for number in indices]
             real_images = to_uint8(inputs["image"], real.quantisation) if "image" in inputs else no_images
 
+        # Beyond the last image to generate only real ones are left, which a metric of two sets still has to see.
         fake_images = no_images
         if len(indices):
             generated = model.generate(inputs, task, seed)
@@ -117,9 +118,9 @@ def generated_images(
 
 
 def save_images(batches: Iterator[EvaluationBatch], folder: Path) -> Iterator[EvaluationBatch]:
-    """The same batches; their generated images are written to ``folder`` on the way, as PNG files of their names."""
+    """Yield the same batches, and write their generated images to ``folder`` as PNG files under their names."""
     for batch in batches:
-        with failed_writes(folder, "make room, or set out=DIR"):
+        with report_failed_writes(folder, "make room, or set out=DIR"):
             for name, image in zip(batch.names, batch.fake, strict=True):
                 save_png(folder / f"{name}.png", image)
         yield batch

@@ -34,11 +34,13 @@ def paired_files(real: Path, fake: Path) -> list[tuple[Path, Path]]:
 
 
 def _images_by_name(folder: Path) -> dict[str, Path]:
+    """The image files below a folder, by their path in it without suffix."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of images; give one with real=DIR fake=DIR")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
+            # Named here: opening a pipe would wait for ever, and leaving a broken link out would change the numbers.
             if not path.is_file():
                 raise UserError(f"{path}: a broken link, a pipe or a device; remove it, or put an image there")
             name = path.relative_to(folder).with_suffix("").as_posix()
@@ -51,7 +53,7 @@ def _images_by_name(folder: Path) -> dict[str, Path]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) as the head of an image file says, which is read alone.
+    """(H, W) of an image file, for which its header alone is read.
 
     Raises:
         UserError: if it is not an image.
@@ -68,7 +70,7 @@ def image_size(path: Path) -> tuple[int, int]:
 def read_pairs(
     files: Sequence[tuple[Path, Path]], sizes: Sequence[tuple[int, int]], batch_size: int
 ) -> Iterator[EvaluationBatch]:
-    """Batches of images of one size; of several processes each reads its share of the batches.
+    """Batches of pairs, each batch of one image size; each process reads its share of the batches.
 
     Args:
         files: pairs of a real and a generated image, whose order is kept.

@@ -57,6 +57,7 @@ class Loader:
     def __init__(
         self, dataset: IndexedImages, batch_size: int, seed: int, num_shards: int = 1, shards: list[int] | None = None
     ) -> None:
+        # Shards of several sizes would weight their images differently, since gradients are means over shards.
         if batch_size % num_shards:
             raise UserError(
                 f"trainer.batch_size={batch_size}: must be a multiple of {num_shards}, the number of processes times "

@@ -1,4 +1,4 @@
-"""What a person sees of a run: one progress bar, TensorBoard, a JSON line for each interval, sample grids."""
+"""The reports of a run to people: a progress bar, TensorBoard, a JSON line for each interval, sample grids."""
 
 import math
 import time
@@ -38,6 +38,7 @@ class Logger:
         self.batch_size = batch_size
         self.latest: dict[str, float] = {}
         self.latest_shares: dict[str, float] = {}
+        # Half a second between redraws keeps the log files of a cluster short.
         self.bar = tqdm(
             total=total,
             initial=start,

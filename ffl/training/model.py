@@ -88,7 +88,7 @@ class Model(nn.Module, ABC):
         """Called after all updates of a step: moving averages of weights and the like. ``images_seen`` includes it."""
 
     def protocol(self, task: Task) -> dict[str, str | float | bool]:
-        """What about ``generate`` a reader of its numbers must know; goes into the records of an evaluation."""
+        """Facts about ``generate`` that readers of its numbers must know; they go into the records of an evaluation."""
         return {}
 
     @abstractmethod

@@ -1,7 +1,7 @@
-"""Stopping when asked: a cluster that takes a machine back sends SIGTERM or SIGUSR1 first, and the run saves itself.
+"""Stopping on a signal: a cluster sends SIGTERM or SIGUSR1 before it takes a machine back, and the run saves itself.
 
-A signal is only noted. The loop asks for it after each step, in all processes together, so that all stop after the same
-step.
+A handler only notes its signal. The training loop asks after each step, in all processes together, whether one came, so
+that all of them stop after the same step.
 """
 
 import signal
@@ -42,6 +42,7 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        # It may interrupt any line, an update of the weights included, and so does no more than this.
         self.noted.add(signal.Signals(number))
 
     def asked(self) -> list[signal.Signals]:

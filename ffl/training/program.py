@@ -1,4 +1,9 @@
-"""Turns a Hydra config and a task into a command-line program with one-line errors."""
+"""Turns a Hydra config and a task into a command-line program with one-line errors.
+
+A command line is read in three stages: ``ffl.training.words`` refuses misspelt words before the slow imports, ``jobs``
+splits a sweep into override lists, and ``compose`` has Hydra make the config of each. All jobs are checked before the
+first starts, so that a mistake in the last point of a sweep does not cost the runs before it.
+"""
 
 import importlib.util
 import itertools
@@ -16,10 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from ffl.errors import UserError
-from ffl.training.exits import EXIT_PREEMPTED, EXIT_USER_ERROR, user_errors
+from ffl.training.config import Config
+from ffl.training.exits import report_user_errors
 from ffl.training.words import ANSWERS, CONFIG_DIR, check_words, split_flags
 
-__all__ = ["CONFIG_DIR", "EXIT_PREEMPTED", "EXIT_USER_ERROR", "Config", "compose", "jobs", "run_program", "user_errors"]
+__all__ = ["Config", "compose", "jobs", "run_program"]
 
 # Choices of hydra/launcher that run the jobs of a sweep elsewhere: the plugin, and our extra that installs it.
 LAUNCHERS = {
@@ -27,8 +33,6 @@ LAUNCHERS = {
     "submitit_local": ("hydra_submitit_launcher", "slurm"),
     "submitit_slurm": ("hydra_submitit_launcher", "slurm"),
 }
-
-Config = dict[str, Any]
 
 
 def compose(program: str, overrides: list[str]) -> Config:
@@ -38,6 +42,7 @@ def compose(program: str, overrides: list[str]) -> Config:
         UserError: for words that cannot be read, keys and choices that do not exist, values that are missing or refer
             to nothing. Whether values make sense is for the caller to check.
     """
+    # Scripts compose overrides of their own, which were not checked before the imports.
     check_words(program, overrides)
     of_hydra = any(override.lstrip("+~").startswith("hydra") for override in overrides)
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -55,7 +60,10 @@ def _plain(config: DictConfig) -> Config:
 
 
 def _in_one_line(error: Exception, overrides: list[str]) -> UserError:
-    """What Hydra and OmegaConf refuse, with the word that is to be mended."""
+    """The error for what Hydra or OmegaConf refuses, which names the word to mend.
+
+    It is recognised by type and attributes, since the wording of both libraries changes between versions.
+    """
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     key = getattr(cause, "full_key", None)
     if isinstance(error, OverrideParseException):
@@ -110,7 +118,7 @@ def run_program(program: str, task: Callable[[Config, list[str]], Any], check: C
         check: raises UserError for an impossible config; called for every job before the first starts.
     """
     # All processes of a run have the same command line, and find the same mistakes in it.
-    with user_errors(alike=True):
+    with report_user_errors(alike=True):
         flags, overrides = split_flags(sys.argv[1:])
         answers = any(flag.partition("=")[0] in ANSWERS for flag in flags)
         for_hydra = [word for word in overrides if word.lstrip("+~").startswith("hydra")]
@@ -121,7 +129,8 @@ def run_program(program: str, task: Callable[[Config, list[str]], Any], check: C
             check(config)
             checked.append((config, words))
 
-    with user_errors():
+    # What happens from here on may concern a single process.
+    with report_user_errors():
         if answers or for_hydra:
             _run_hydra(program, task, [*flags, *overrides])
         else:
@@ -134,7 +143,7 @@ def _run_hydra(program: str, task: Callable[[Config, list[str]], Any], words: li
 
     @hydra.main(config_path=str(CONFIG_DIR), config_name=program, version_base="1.3")
     def main(config: DictConfig) -> None:
-        with user_errors():
+        with report_user_errors():
             task(_plain(config), list(HydraConfig.get().overrides.task))
 
     sys.argv[1:] = words  # Hydra takes its flags before or after all overrides only
@@ -148,7 +157,10 @@ def _run_hydra(program: str, task: Callable[[Config, list[str]], Any], words: li
 
 
 def _of_job(error: Exception) -> UserError:
-    """What a job that a launcher started elsewhere has said last, or where to look for it."""
+    """The error of a job that a launcher ran elsewhere: the last line that it printed for its user.
+
+    A job that printed none, such as one that ran out of memory, gives the first line of the launcher's own message.
+    """
     lines = str(error).splitlines()
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return UserError(said[-1] if said else f"a job of the sweep failed: {lines[0] if lines else error}")
@@ -173,23 +185,3 @@ def is_installed(plugin: str) -> bool:
         return importlib.util.find_spec(f"hydra_plugins.{plugin}") is not None
     except ModuleNotFoundError:  # not even one plugin
         return False
-
-
-def run_script(
-    main: Callable[[list[str]], object], description: str | None, details: Callable[[], str] | None = None
-) -> None:
-    """Run a script that takes its words itself: its help, or ``main`` with one line for each mistake.
-
-    Args:
-        main: called with the words of the command line.
-        description: printed for ``-h`` or ``--help``.
-        details: more for the help that takes reading files to know.
-    """
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(description)
-        if details is not None:
-            print(details())
-        return
-    with user_errors():
-        main(arguments)

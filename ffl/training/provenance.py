@@ -16,6 +16,7 @@ import torchvision
 
 
 def _git(*arguments: str) -> str | None:
+    """Output of a git command on the checkout that this file is in; None outside one, or without git."""
     try:
         done = subprocess.run(
             ["git", *arguments],
@@ -33,7 +34,7 @@ def _git(*arguments: str) -> str | None:
 @cache
 def code_version() -> dict[str, Any]:
     """``commit`` and whether the tree had uncommitted changes (``dirty``); None outside a git checkout."""
-    # Files under results/ are made by runs and change none.
+    # Results are made by runs and change none, so that publishing some does not make the code count as changed.
     commit = _git("rev-parse", "HEAD")
     return {
         "commit": commit,

@@ -19,12 +19,12 @@ def derive_seed(seed: int, purpose: int, *counters: int) -> int:
 
 
 def seed_weights(seed: int) -> None:
-    """Before a model is built: equal seeds give equal initial weights."""
+    """Seed torch before a model is built, so that equal seeds give equal initial weights."""
     torch.manual_seed(derive_seed(seed, WEIGHTS))
 
 
 def seed_step(seed: int, step: int, shard: int, part: int) -> None:
-    """Before each part of a training step: what dropout and noise draw depends on these numbers alone.
+    """Seed torch before a part of a training step, so that dropout and noise depend on these numbers alone.
 
     Args:
         seed: of the run.

@@ -64,12 +64,14 @@ class Record:
 
 def append_records(path: Path, records: Iterable[Record]) -> None:
     """Add records to a JSON-lines file."""
+    # Appended and never rewritten: evaluations with other options stay on record beside the newest.
     with path.open("a") as file:
         file.writelines(json.dumps(record.to_json()) + "\n" for record in records)
 
 
 def read_records(path: Path) -> list[Record]:
     """The records of a JSON-lines file in their order, without lines that were cut off; none where there is no file."""
+    # A process that was killed while it wrote leaves half a line, which must not cost the others.
     records = []
     for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
         try:

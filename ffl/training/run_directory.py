@@ -26,16 +26,14 @@ from typing import Any
 import yaml
 
 from ffl.errors import UserError
-from ffl.files import failed_writes, write_text
-from ffl.training.config import FREE_KEYS, difference
+from ffl.files import report_failed_writes, write_text
+from ffl.training.config import FREE_KEYS, Config, difference
 from ffl.training.provenance import code_version, environment
-
-Config = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run has come, so that nobody opens its checkpoint or composes its config to learn it.
+    """The progress of a run, which readers learn here without opening its checkpoint or composing its config.
 
     Attributes:
         step: of the last checkpoint.
@@ -87,7 +85,7 @@ class RunDirectory:
             **code_version(),
             "environment": environment(),
         }
-        with failed_writes(root, "make room, or set output_root=DIR"):
+        with report_failed_writes(root, "make room, or set output_root=DIR"):
             # Let the file system decide between two processes that want the same name.
             root.mkdir(parents=True, exist_ok=True)
             for number in itertools.count(1):
@@ -132,7 +130,7 @@ class RunDirectory:
             UserError: if one already does.
         """
         # The kernel drops the lock with the process, so that a killed run leaves no stale one.
-        with failed_writes(self.path, "give it to yourself, or start a new run without resume"):
+        with report_failed_writes(self.path, "give it to yourself, or start a new run without resume"):
             self._lock = (self.path / ".lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -149,7 +147,12 @@ class RunDirectory:
         self._lock.close()
 
     def wait_for_training(self, wait: bool = True) -> bool:
-        """Whether no process trains into the directory; waits for the end of one that does, unless told not to."""
+        """Wait until no process trains into the directory, and return True.
+
+        Args:
+            wait: False returns at once, and False where a process is training.
+        """
+        # A shared lock excludes the trainer's alone: any number of readers may wait for it.
         try:
             with (self.path / ".lock").open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH if wait else fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -160,11 +163,11 @@ class RunDirectory:
         return True
 
     def write_status(self, status: Status) -> None:
-        """Say how far the checkpoint is that was just written."""
+        """Write the progress that the newest checkpoint holds; call it right after that was written."""
         write_text(self.status_file, json.dumps(dataclasses.asdict(status)) + "\n")
 
     def status(self) -> Status | None:
-        """How far the run is; None where that is not known.
+        """The progress of the run; None where it is not known.
 
         That is so before the first checkpoint, where the checkpoints or the file are gone or damaged, and in runs of
         older versions. The same command with ``resume=auto`` then finds out and writes it. A run that was killed
@@ -178,6 +181,7 @@ class RunDirectory:
             status = Status(**{field.name: values[field.name] for field in dataclasses.fields(Status)})
         except (OSError, ValueError, RecursionError, TypeError, KeyError):
             return None
+        # A file of plausible JSON may still hold other types, which readers would trip over much later.
         counts = (status.step, status.total, status.images, status.shards)
         fits = all(type(count) is int and count >= 0 for count in counts) and type(status.finished) is bool
         fits = fits and type(status.seconds) in (int, float) and math.isfinite(status.seconds)
@@ -204,7 +208,7 @@ class RunDirectory:
         return lines
 
     def logged_seconds(self) -> float:
-        """Wall time of training by the log, over all sessions: the images of each interval by its speed."""
+        """Seconds of training over all sessions by the log: the images of each interval divided by its speed."""
         seconds, before = 0.0, 0
         for line in self.log_lines():
             if line["images_per_second"]:
@@ -278,7 +282,7 @@ def find_run(config: Config, overrides: list[str], defaults: Mapping[str, Any] |
             if (match := numbered.fullmatch(path.name)) and (path / "config.yaml").is_file()
         ]
         runs = [RunDirectory(path) for _, path in sorted(found, reverse=True)]
-    # The newest with the same configuration is the run; where there is none, say how the newest differs.
+    # The run is the newest one with the same configuration. If there is none, the message shows how the newest differs.
     changes = [difference(run.config(), config, defaults) for run in runs]
     for run, changed in zip(runs, changes, strict=True):
         if not changed:

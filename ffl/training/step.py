@@ -66,7 +66,8 @@ class TrainingStep:
                 continue
             optimizer = self.optimizers[phase.optimizer]
 
-            # Accumulate gradients over the shards, into this phase's parameters alone.
+            # Accumulate gradients over the shards, into this phase's parameters alone. The others, such as those of the
+            # discriminator in the generator's phase, would be computed and thrown away.
             optimizer.zero_grad(set_to_none=True)
             with train_only(self.model, optimizer):
                 for shard, batch in prepared.items():

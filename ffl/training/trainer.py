@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ffl.errors import UserError
-from ffl.files import failed_writes
+from ffl.files import report_failed_writes
 from ffl.images import from_uint8
 from ffl.training import distributed
 from ffl.training.checkpoint import load_model_state, load_newest, load_optimizers, model_state, save_checkpoint
@@ -34,12 +34,12 @@ from ffl.training.step import TrainingStep
 log = logging.getLogger(__name__)
 
 GRID_IMAGES = 8
-SAFE = "what was saved before is whole: make room, and the same command with resume=auto continues"
+ADVICE = "what was saved before is whole: make room, and the same command with resume=auto continues"
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run ended: what the summary prints."""
+class TrainingSummary:
+    """How a run ended, for the lines that train.py prints last."""
 
     step: int
     images: int
@@ -78,6 +78,7 @@ class Trainer:
         if config.compile:
             compile_networks(model, self.device)
 
+        # A number of steps overrides the epochs: small test runs, and comparisons with runs that count steps.
         self.loader = loader
         self.validation = validation
         self.config = config
@@ -128,7 +129,7 @@ class Trainer:
                 self.seconds = known.seconds if known is not None else run.logged_seconds()
                 run.write_status(self.status(self.start, self.seconds, shards))
 
-    def fit(self, run: RunDirectory) -> Outcome:
+    def fit(self, run: RunDirectory) -> TrainingSummary:
         """Run the remaining steps, writing everything into ``run``.
 
         Raises:
@@ -136,11 +137,12 @@ class Trainer:
             Preempted: if a signal said to stop; the run is saved.
         """
         config, loader, model, writes = self.config, self.loader, self.model, distributed.rank() == 0
+        # The log has one learning rate, that of the first phase; the others keep their ratio to it.
         base_lr = self.training_step.phases[0].lr
         began = time.perf_counter()
         model.train()
         logger = Logger(run, self.start, self.total_steps, loader.batch_size)
-        with StopSignals() as signals, failed_writes(run.path, SAFE), contextlib.closing(logger):
+        with StopSignals() as signals, report_failed_writes(run.path, ADVICE), contextlib.closing(logger):
             for step, shards in loader.batches(self.start, self.total_steps):
                 done = step + 1
                 ends = done == self.total_steps
@@ -214,7 +216,7 @@ class Trainer:
                         f"stopped by {names} at step {done} of {self.total_steps}, which {run.last} holds; the same "
                         "command with resume=auto continues",
                     )
-        return Outcome(
+        return TrainingSummary(
             step=self.total_steps,
             images=self.total_steps * loader.batch_size,
             seconds=time.perf_counter() - began,
@@ -224,7 +226,7 @@ class Trainer:
         )
 
     def status(self, step: int, seconds: float, shards: int) -> Status:
-        """How far a run of this trainer is after some steps."""
+        """The status of a run of this trainer after ``step`` steps, in ``seconds`` over all sessions, on ``shards``."""
         return Status(
             step=step,
             total=self.total_steps,
@@ -249,6 +251,7 @@ class Trainer:
     @torch.no_grad()
     def generate(self, images: IndexedImages, first: int, last: int) -> tuple[Batch, Tensor]:
         """The batch of the images [first, last) on the device, and what the model in evaluation mode makes of it."""
+        # Evaluation mode for the moment alone: dropout is off, and batch norm uses its running statistics.
         batch = self.to_device(images.batch(np.arange(first, last), None))
         self.model.eval()
         fake = self.model.generate(batch, self.model.tasks[0], self.seed)
@@ -284,6 +287,7 @@ def choose_device(name: str) -> torch.device:
     names = get_args(Accelerator)
     if name not in names:
         raise UserError(f"accelerator={name}: expected {', '.join(names[:-1])} or {names[-1]}")
+    # "auto" may fall back to the CPU; "cuda" must not, since the user waits for a GPU's speed.
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("cuda: this machine has no usable CUDA device; choose cpu or auto")
     if name == "cpu" or not torch.cuda.is_available():

@@ -17,7 +17,7 @@ import yaml
 
 from ffl.errors import UserError
 from ffl.training.config import flatten, unknown_key
-from ffl.training.exits import user_errors
+from ffl.training.exits import report_user_errors
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "configs"
 ANSWERS = {"--hydra-help", "-c", "--cfg", "-i", "--info", "--version"}  # flags with which Hydra prints and stops
@@ -33,7 +33,7 @@ def answer_at_once(program: str) -> None:
         program: name of its entry config under configs/.
     """
     words = sys.argv[1:]
-    with user_errors(alike=True):
+    with report_user_errors(alike=True):
         asks = {"-h", "--help"} & set(words)
         _, overrides = split_flags([word for word in words if word not in asks])
         check_words(program, overrides)
@@ -48,6 +48,7 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
     Raises:
         UserError: for a flag that does not exist.
     """
+    # Hydra takes flags in front of all overrides or behind them; here they may stand anywhere.
     flags: list[str] = []
     overrides: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
@@ -75,7 +76,7 @@ def check_words(program: str, overrides: Sequence[str]) -> None:
         UserError: naming the word and what is allowed.
     """
     # Groups first: which keys there are depends on what is chosen.
-    groups = read_defaults(CONFIG_DIR / f"{program}.yaml")
+    groups = chosen_by_default(program)
     choices: dict[str, list[str]] = {}
     settings: list[str] = []
     for override in overrides:
@@ -112,10 +113,19 @@ def check_words(program: str, overrides: Sequence[str]) -> None:
 
 
 def read_defaults(path: Path) -> dict[str, str]:
-    """The ``defaults`` list of a config file: choices by group, such as ``{"model": "ae"}``; overrides are left out."""
-    entries = yaml.safe_load(path.read_text()).get("defaults", [])
+    """The choices by group in the ``defaults`` list of a config file; {} where there is no file.
+
+    A choice for a group that another file has chosen already has the key ``override /GROUP``, as Hydra writes it.
+    """
+    entries = (yaml.safe_load(path.read_text()) or {}).get("defaults", []) if path.is_file() else []
     pairs = [(key, choice) for entry in entries if isinstance(entry, Mapping) for key, choice in entry.items()]
-    return {key.removeprefix("optional "): choice for key, choice in pairs if not key.startswith("override ")}
+    return {key.removeprefix("optional "): choice for key, choice in pairs}
+
+
+def chosen_by_default(program: str) -> dict[str, str]:
+    """The choices of a program's own entry config by group, such as ``{"model": "ae"}``."""
+    choices = read_defaults(CONFIG_DIR / f"{program}.yaml")
+    return {group: choice for group, choice in choices.items() if not group.startswith("override ")}
 
 
 def compose_defaults(program: str, choices: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -125,39 +135,27 @@ def compose_defaults(program: str, choices: Mapping[str, Sequence[str]]) -> dict
         program: name of its entry config under configs/.
         choices: by group, what the command line chooses; of several choices the keys of each are there.
     """
-    entry = CONFIG_DIR / f"{program}.yaml"
-    chosen: dict[str, Sequence[str]] = {group: [choice] for group, choice in read_defaults(entry).items()}
+    chosen: dict[str, Sequence[str]] = {group: [choice] for group, choice in chosen_by_default(program).items()}
     chosen |= choices
     # A preset such as debug=smoke chooses in other groups too, where the command line does not.
     for group, names in list(chosen.items()):
         for name in names:
-            for other, choice in _presets(CONFIG_DIR / group / f"{name}.yaml").items():
+            for key, choice in read_defaults(CONFIG_DIR / group / f"{name}.yaml").items():
+                other = key.removeprefix("override /")
                 chosen[other] = choices.get(other, [choice])
 
+    # Later files are written over earlier ones, in Hydra's order. The name of a file may depend on other choices, as
+    # ${scale}_${model}, and such a file need not exist.
     config: dict[str, Any] = {}
     for group, names in chosen.items():
         for name in names:
-            for path in _files(group, name, chosen):
-                _merge(config, _read_choice(path, group))
-    _merge(config, yaml.safe_load(entry.read_text()))
+            others = re.findall(r"\$\{(\w+)\}", name)
+            for combination in itertools.product(*(chosen[other] for other in others)):
+                stem = Template(name).substitute(dict(zip(others, combination, strict=True)))
+                if (path := CONFIG_DIR / group / f"{stem}.yaml").is_file():
+                    _merge(config, _read_choice(path, group))
+    _merge(config, yaml.safe_load((CONFIG_DIR / f"{program}.yaml").read_text()))
     return {key: value for key, value in config.items() if key not in ("defaults", "hydra")}
-
-
-def _presets(path: Path) -> dict[str, str]:
-    """What a choice of one group chooses in others, as ``override /dataset: photos`` says in its ``defaults``."""
-    entries = (yaml.safe_load(path.read_text()) or {}).get("defaults", []) if path.is_file() else []
-    pairs = [(key, choice) for entry in entries if isinstance(entry, Mapping) for key, choice in entry.items()]
-    return {key.removeprefix("override /"): choice for key, choice in pairs}
-
-
-def _files(group: str, name: str, chosen: Mapping[str, Sequence[str]]) -> list[Path]:
-    """The files of a choice, whose name may depend on other choices, as ``${scale}_${model}``."""
-    others = re.findall(r"\$\{(\w+)\}", name)
-    paths = [
-        CONFIG_DIR / group / f"{Template(name).substitute(dict(zip(others, combination, strict=True)))}.yaml"
-        for combination in itertools.product(*(chosen[other] for other in others))
-    ]
-    return [path for path in paths if path.is_file()]
 
 
 def _read_choice(path: Path, group: str) -> dict[str, Any]:
@@ -190,11 +188,12 @@ def help_text(program: str, overrides: Sequence[str] = ()) -> str:
     """
     entry = CONFIG_DIR / f"{program}.yaml"
     about = yaml.safe_load(entry.read_text())["hydra"]["help"]
-    groups = {group: choice for group, choice in read_defaults(entry).items() if "/" not in group}
+    groups = {group: choice for group, choice in chosen_by_default(program).items() if "/" not in group}
     for word in overrides:
         group, _, choice = word.partition("=")
         if group in groups and (CONFIG_DIR / group / f"{choice}.yaml").is_file():  # not several, as in a sweep
             groups[group] = choice
+    # The files are the documentation: their comments stand beside the keys, and nothing is described twice.
     lines = [about["header"]]
     if groups:
         lines += ["", "== Groups: choose with group=choice =="]

@@ -19,7 +19,7 @@ import torch
 
 from evaluate import evaluate
 from ffl.errors import UserError
-from ffl.files import failed_writes
+from ffl.files import report_failed_writes
 from ffl.training.program import compose
 from ffl.training.run_directory import RunDirectory
 from scripts.reproduction.records import lacking_metrics, total_steps
@@ -112,7 +112,7 @@ def do(job: Job, wait: bool) -> JobResult:
 @contextlib.contextmanager
 def hold_lock(path: Path, wait: bool) -> Iterator[bool]:
     """Hold the lock ``path``; gives False where another process has it and ``wait`` is False."""
-    with failed_writes(path.parent, "set output_root=DIR"):
+    with report_failed_writes(path.parent, "set output_root=DIR"):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
     with file:
@@ -189,7 +189,7 @@ def _start_worker(devices: "multiprocessing.Queue[int]", threads: int) -> None:
 def do_into_file(job: Job, wait: bool) -> JobResult:
     """As ``do``; what several jobs print at a time goes to a file each, where it can be read."""
     log = Path(job.run.config["output_root"]) / ".jobs" / f"{job.run.name}.log"
-    with failed_writes(log.parent, "set output_root=DIR"):
+    with report_failed_writes(log.parent, "set output_root=DIR"):
         log.parent.mkdir(parents=True, exist_ok=True)
         file = log.open("a")
     with file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import ffl.losses.focal_frequency
 from ffl import FocalFrequencyLoss
 from ffl.losses.focal_frequency import focal_frequency_loss
 
@@ -162,11 +161,3 @@ def test_per_image_values_under_a_predefined_matrix() -> None:
     for n in range(2):
         alone = focal_frequency_loss(fake[n : n + 1], real[n : n + 1], matrix)
         torch.testing.assert_close(each[n], alone)
-
-
-def test_docstring_example() -> None:
-    import doctest
-
-    failures, tried = doctest.testmod(ffl.losses.focal_frequency)
-    assert tried > 0
-    assert failures == 0

@@ -1,4 +1,4 @@
-"""What a CPU computes a few spectra at a time, and the gradient that is made together with the value."""
+"""The loss as a CPU computes it, a few spectra at a time, and the gradient that is made together with its value."""
 
 import weakref
 from typing import Any

@@ -1,13 +1,10 @@
 """Spectral regularisation: the published code by its reference vectors, the article by its formula."""
 
-import doctest
-
 import numpy as np
 import pytest
 import torch
 from oracles import Case, names
 
-import ffl.losses.spectral_regularization
 from ffl import SpectralRegularization
 from ffl.losses.spectral_regularization import spectral_profile
 from ffl.spectrum import radial_profile
@@ -105,9 +102,3 @@ def test_what_is_refused() -> None:
         spectral_profile(torch.rand(2, 2, 16, 16))
     with pytest.raises(TypeError, match=r"must be a floating tensor, got torch\.uint8"):
         spectral_profile(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
-
-
-def test_docstring_example() -> None:
-    failures, tried = doctest.testmod(ffl.losses.spectral_regularization)
-    assert tried > 0
-    assert failures == 0

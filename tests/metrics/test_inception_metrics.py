@@ -13,7 +13,7 @@ from tiny_networks import random_images, tiny_features
 from torch import Tensor
 
 from ffl.errors import UserError
-from ffl.metrics import FID, KID, InceptionScore, build_metric
+from ffl.metrics import FID, KID, ImageMetric, InceptionScore, build_metric
 from ffl.metrics.frechet import FeatureStatistics, frechet_distance
 from ffl.metrics.inception import InceptionFID, load_inception
 from ffl.metrics.inception_features import InceptionFeatures
@@ -121,10 +121,8 @@ def test_equal_torch_fidelity_end_to_end(weights_folder: Path) -> None:
         for name, extra in options.items()
     }
     assert len({id(metric.extractor) for metric in metrics.values()}) == 1
-    metrics["is"].update(fake)
-    for name in ("kid", "fid"):
-        metrics[name].update(real, real=True)
-        metrics[name].update(fake, real=False)
+    for metric in metrics.values():
+        feed(metric, real, fake)
     assert metrics["is"].compute().item() == pytest.approx(expected["inception_score_mean"], rel=1e-6)
     assert metrics["kid"].compute().item() == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-4)
     assert metrics["fid"].compute().item() == pytest.approx(expected["frechet_inception_distance"], rel=1e-4)
@@ -143,8 +141,7 @@ def test_equals_pytorch_fid_end_to_end(random_weights: dict[str, Tensor], monkey
             features = network(images.float() / 255)[0].mean((2, 3)).double().numpy()
         statistics += [features.mean(0), np.cov(features, rowvar=False)]
     metric = FID(feature="64", state_dict=random_weights)
-    metric.update(real, real=True)
-    metric.update(fake, real=False)
+    feed(metric, real, fake)
     assert metric.compute().item() == pytest.approx(frechet_distance(*statistics), rel=1e-4)
 
 
@@ -152,7 +149,7 @@ def inception_metrics(extractor: InceptionFeatures) -> list[FID | KID | Inceptio
     return [FID(extractor=extractor, feature="64"), KID(extractor=extractor), InceptionScore(4, extractor=extractor)]
 
 
-def feed(metric: FID | KID | InceptionScore, real: Tensor, fake: Tensor) -> None:
+def feed(metric: ImageMetric, real: Tensor, fake: Tensor) -> None:
     if metric.inputs == "fakes":
         metric.update(fake)
     else:

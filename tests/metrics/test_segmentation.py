@@ -113,15 +113,20 @@ def test_confusion_matrix_refuses_other_shapes() -> None:
         confusion_matrix(torch.zeros(2, 4).long(), torch.zeros(2, 5).long(), 3)
 
 
-def test_cityscapes_ids() -> None:
-    ids = torch.tensor([[-1, 0, 6, 7, 8, 9, 10, 11, 17, 18, 19, 28, 29, 30, 31, 33, 34, 35, 255]])
-    want = torch.tensor([[-1, -1, -1, 0, 1, -1, -1, 2, 5, -1, 6, 15, -1, -1, 16, 18, -1, -1, -1]])
-    assert torch.equal(LABEL_SETS["cityscapes"].evaluation_ids(ids), want)
-
-
-def test_ade20k_ids() -> None:
-    ids = torch.tensor([-1, 0, 1, 2, 149, 150, 151, 255])
-    assert torch.equal(LABEL_SETS["ade20k"].evaluation_ids(ids), torch.tensor([-1, -1, 0, 1, 148, 149, -1, -1]))
+@pytest.mark.parametrize(
+    ("label_set", "ids"),
+    [
+        (
+            "cityscapes",
+            {-1: -1, 0: -1, 6: -1, 7: 0, 8: 1, 9: -1, 10: -1, 11: 2, 17: 5, 18: -1, 19: 6, 28: 15, 29: -1, 30: -1}
+            | {31: 16, 33: 18, 34: -1, 35: -1, 255: -1},
+        ),
+        ("ade20k", {-1: -1, 0: -1, 1: 0, 2: 1, 149: 148, 150: 149, 151: -1, 255: -1}),
+    ],
+)
+def test_ids_of_the_files_become_those_of_the_network(label_set: str, ids: dict[int, int]) -> None:
+    found = LABEL_SETS[label_set].evaluation_ids(torch.tensor([list(ids)]))
+    assert found.tolist() == [list(ids.values())]
 
 
 def test_the_two_pixel_accuracies_by_hand(runs: list[int]) -> None:

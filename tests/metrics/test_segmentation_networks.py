@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ffl.errors import UserError
-from ffl.metrics.segmenters import DRN, DRNSeg, UPerNet, drn_from_state_dict, upernet_from_state_dict
-from ffl.metrics.segmenters.drn import ARCHS
+from ffl.metrics.segmenters import DRN, DRNArch, DRNSeg, UPerNet, drn_from_state_dict, upernet_from_state_dict
 
 
 def check_prediction(case: Case, scores: Tensor, margin: float) -> None:
@@ -84,9 +83,13 @@ def test_upernet_equals_official(name: str) -> None:
             case.check("log_softmax", torch.log_softmax(scores, dim=1))
 
 
-@pytest.mark.parametrize("name", ["drn_d_22", "drn_d_38", "drn_d_54", "drn_d_105"])
-def test_drn_arch_is_read_from_weights(name: str) -> None:
-    arch = ARCHS[name]
+@pytest.mark.parametrize(
+    ("bottleneck", "depths"),
+    [(False, (2, 2, 2, 2)), (False, (3, 4, 6, 3)), (True, (3, 4, 6, 3)), (True, (3, 4, 23, 3))],
+    ids=["drn_d_22", "drn_d_38", "drn_d_54", "drn_d_105"],
+)
+def test_drn_arch_is_read_from_weights(bottleneck: bool, depths: tuple[int, ...]) -> None:
+    arch = DRNArch(bottleneck, depths)
     with torch.device("meta"):
         state = DRNSeg(arch, 19).state_dict()
     built = drn_from_state_dict({key: torch.empty(value.shape, dtype=value.dtype) for key, value in state.items()})

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_networks import random_images
+from torch import Tensor
 
 from ffl.errors import UserError
 from ffl.metrics.spectrum_distance import POWER_FLOOR, SpectrumDistance, SpectrumDistanceTop, spectrum_distance
@@ -23,6 +24,12 @@ def profile(images: np.ndarray) -> np.ndarray:
     return np.array([np.mean(bins[radius]) for radius in range(min(height, width) // 2 + 1)])
 
 
+def distance(metric: SpectrumDistance, real: Tensor, fake: Tensor) -> float:
+    metric.update(real, real=True)
+    metric.update(fake, real=False)
+    return metric.compute().item()
+
+
 @pytest.mark.parametrize("size", [16, 15])
 def test_equals_an_explicit_computation(size: int) -> None:
     real, fake = random_images(0, 6, size), random_images(1, 4, size, 40, 120)
@@ -30,18 +37,14 @@ def test_equals_an_explicit_computation(size: int) -> None:
     difference = np.abs(logs[0] - logs[1])
     radius = size // 2
     for metric, first in ((SpectrumDistance(), 1), (SpectrumDistanceTop(), radius // 2 + 1)):
-        metric.update(real, real=True)
-        metric.update(fake, real=False)
-        assert metric.compute().item() == pytest.approx(difference[first:].mean(), rel=1e-5)
+        assert distance(metric, real, fake) == pytest.approx(difference[first:].mean(), rel=1e-5)
 
 
 def test_contrast_shifts_every_radius_alike() -> None:
     """Halving all values quarters the power: ln 4 at each radius, whatever the content."""
     real = random_images(2, 3, 32) // 2 * 2
     for metric in (SpectrumDistance(), SpectrumDistanceTop()):
-        metric.update(real, real=True)
-        metric.update(real // 2, real=False)
-        assert metric.compute().item() == pytest.approx(math.log(4), rel=1e-4)
+        assert distance(metric, real, real // 2) == pytest.approx(math.log(4), rel=1e-4)
 
 
 def test_same_images_in_another_order_are_at_distance_zero() -> None:
@@ -59,18 +62,13 @@ def test_blur_shows_in_the_top_octave() -> None:
     blurred = torch.nn.functional.avg_pool2d(real.float(), 3, 1, 1).round().to(torch.uint8)
     values = {}
     for metric in (SpectrumDistance(), SpectrumDistanceTop()):
-        metric.update(real, real=True)
-        metric.update(blurred, real=False)
-        values[metric.name] = metric.compute().item()
+        values[metric.name] = distance(metric, real, blurred)
     assert values["spectrum_distance_top"] > values["spectrum_distance"] > 1
 
 
 def test_flat_images_are_finite() -> None:
     flat = torch.full((2, 3, 16, 16), 90, dtype=torch.uint8)
-    metric = SpectrumDistance()
-    metric.update(flat, real=True)
-    metric.update(flat + 20, real=False)
-    assert metric.compute().item() == 0
+    assert distance(SpectrumDistance(), flat, flat + 20) == 0
     ones = torch.ones(5)
     assert spectrum_distance(ones, torch.zeros(5)).item() == pytest.approx(-math.log(POWER_FLOOR))
 

@@ -117,7 +117,9 @@ def test_prefix_and_absence_of_a_hash(published: WeightFile, content: bytes, mon
         find_weights("small")
 
 
-class Payload:
+class Printer:
+    """Prints when it is unpickled."""
+
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return print, ("executed",)
 
@@ -127,7 +129,7 @@ class Payload:
     [
         pytest.param(b"", id="empty"),
         pytest.param(b"<html>not found</html>", id="web page"),
-        pytest.param(pickle.dumps(Payload(), protocol=2), id="code"),
+        pytest.param(pickle.dumps(Printer(), protocol=2), id="code"),
         pytest.param(None, id="truncated"),
     ],
 )

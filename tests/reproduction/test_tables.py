@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from ffl.errors import UserError
-from ffl.training.program import CONFIG_DIR, compose
+from ffl.training.program import compose
+from ffl.training.words import CONFIG_DIR
 from models import MODELS
 from run_config import check
 from scripts.reproduce import choose

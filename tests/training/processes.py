@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerProcess
@@ -103,6 +104,16 @@ def _run(
         sys.exit(1)
 
 
+def wait_until(condition: Callable[[], bool], *programs: Program, seconds: float = 120) -> None:
+    """Wait for a condition that running programs bring about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        for program in programs:
+            assert program.running(), program.err
+            assert time.monotonic() < deadline, program.err
+        time.sleep(0.005)
+
+
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -139,16 +150,18 @@ def write_images(folder: Path, count: int = 48, side: int = 16) -> list[str]:
 def train_program(overrides: list[str]) -> None:
     """``python train.py`` with these words."""
     import train
-    from ffl.training.program import compose, user_errors
+    from ffl.training.exits import report_user_errors
+    from ffl.training.program import compose
 
-    with user_errors():
+    with report_user_errors():
         train.train(compose("train", overrides), overrides)
 
 
 def evaluate_program(overrides: list[str]) -> None:
     """``python evaluate.py`` with these words."""
     import evaluate
-    from ffl.training.program import compose, user_errors
+    from ffl.training.exits import report_user_errors
+    from ffl.training.program import compose
 
-    with user_errors():
+    with report_user_errors():
         evaluate.evaluate(compose("evaluate", overrides))

@@ -1,8 +1,9 @@
-"""Every method as a network of a few channels, a batch for it, and the gradients of one of its steps."""
+"""Every method as a network of a few channels, a batch for it, the gradients of one of its steps; and a data set."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from ffl.training.model import Batch, Model
@@ -77,3 +78,16 @@ def step_gradients(
 def flat(gradients: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """All gradients as one vector of float64."""
     return torch.cat([gradients[name].double().flatten() for name in sorted(gradients)])
+
+
+class NumberedImages:
+    """A data set whose items are their numbers."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batch(self, indices: np.ndarray, seed: int | None) -> dict[str, Any]:
+        return {"index": torch.from_numpy(indices), "seed": seed}

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from metrics.tiny_inception import random_images, tiny_features
+from metrics.tiny_networks import random_images, tiny_features
 from PIL import Image
-from processes import Program, evaluate_program, free_port, ranks, train_program, write_images
-from small_models import flat, in_double, small_batch, small_model, step_gradients
+from processes import Program, evaluate_program, free_port, ranks, train_program, wait_until, write_images
+from small_models import NumberedImages, flat, in_double, small_batch, small_model, step_gradients
 from torch import nn
 
 import train
@@ -218,15 +218,8 @@ def test_what_depends_on_a_batch_is_of_a_shard(options: dict[str, bool], global_
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_an_epoch_over_processes_has_every_image_once(world_size: int) -> None:
-    class Numbers:
-        def __len__(self) -> int:
-            return 50
-
-        def batch(self, indices: np.ndarray, seed: int | None) -> dict:
-            return {"index": indices}
-
     loaders = [
-        Loader(Numbers(), 12, 3, world_size * 2, list(range(rank, world_size * 2, world_size)))
+        Loader(NumberedImages(50), 12, 3, world_size * 2, list(range(rank, world_size * 2, world_size)))
         for rank in range(world_size)
     ]
     steps = range(loaders[0].steps_per_epoch)
@@ -249,14 +242,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [*write_images(folder / "images"), *own, "trainer.log_every=2", "trainer.image_every=1000"]
 
 
-def _wait_for(path: Path, programs: list[Program]) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert all(program.running() for program in programs), [program.err for program in programs]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_dies_ends_the_run_and_any_number_resumes_it(
     tmp_path: Path, small: list[str], victim: int
@@ -264,7 +249,7 @@ def test_a_process_that_dies_ends_the_run_and_any_number_resumes_it(
     command = [*small, "trainer.checkpoint_every=2", "name=run", "resume=auto"]
     programs = ranks(train_program, [*command, "trainer.steps=10000"], cwd=tmp_path)
     last = tmp_path / "outputs/run/checkpoints/last.pt"
-    _wait_for(last, programs)
+    wait_until(last.exists, *programs)
     killed = time.monotonic()
     assert programs[victim].send(signal.SIGKILL)
     survivor = programs[1 - victim]
@@ -366,6 +351,19 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, small: list[str]) -> Pat
     return folder
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run=outputs/vae", "num_images=999"], "num_images=999: the test split has 24 images"),
+        (["real=real", "fake=outputs/vae/tensorboard"], "outputs/vae/tensorboard: no images in it"),
+    ],
+)
+def test_what_an_evaluation_refuses_is_said_once(evaluated: Path, words: list[str], message: str) -> None:
+    programs = ranks(evaluate_program, words, cwd=evaluated, name="refused")
+    assert [program.wait() for program in programs] == [2, 2]
+    assert [program.err.count(message) for program in programs] == [1, 0]
+
+
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_evaluation_by_two_processes_gives_the_numbers_of_one(evaluated: Path, name: str) -> None:
     metrics = [EVALUATIONS[name], [ALL_PAIRS.replace(",spectrum_distance,spectrum_distance_top", "")]]
@@ -423,12 +421,3 @@ def test_features_of_two_processes_give_the_scores_of_one(tmp_path: Path) -> Non
         assert [program.wait() for program in programs] == [0] * count, programs[-1].err
         values += [json.loads(program.out) for program in programs]
     assert values[1] == values[2] == {name: pytest.approx(value, rel=1e-9) for name, value in values[0].items()}
-
-
-def test_batch_that_cannot_be_dealt_evenly_is_refused() -> None:
-    class Ten:
-        def __len__(self) -> int:
-            return 10
-
-    with pytest.raises(UserError, match=r"trainer\.batch_size=5: must be a multiple of 2"):
-        Loader(Ten(), 5, 0, num_shards=2)

@@ -7,13 +7,13 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from processes import Program, ranks, train_program, write_images
+from processes import Program, ranks, train_program, wait_until, write_images
 from tiny_runs import state_hash
 
 import train
@@ -21,10 +21,11 @@ from ffl.errors import Preempted, UserError
 from ffl.training import checkpoint
 from ffl.training.checkpoint import load_checkpoint
 from ffl.training.config import TrainerConfig
+from ffl.training.exits import EXIT_PREEMPTED
 from ffl.training.loader import Loader
 from ffl.training.objective import Objective
 from ffl.training.preemption import StopSignals
-from ffl.training.program import EXIT_PREEMPTED, compose
+from ffl.training.program import compose
 from ffl.training.run_directory import RunDirectory, Status
 from ffl.training.trainer import Trainer
 from models.ae import VanillaAutoencoder
@@ -53,14 +54,6 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, command: list[str]) -> st
     program = Program(train_program, command, cwd=folder)
     assert program.wait(300) == 0, program.err
     return tensors_hash(folder / "outputs/run/checkpoints/last.pt")
-
-
-def wait_until(condition: Callable[[], bool], program: Program, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert program.running(), program.err
-        assert time.monotonic() < deadline, program.err
-        time.sleep(0.005)
 
 
 def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(

@@ -89,7 +89,7 @@ def test_the_search_finds_what_it_looks_for(line: str) -> None:
     assert offences("model.eval(); torch.load(p, weights_only=True); re.compile(x); network.compile()") == []
 
 
-class Payload:
+class FolderMaker:
     """Makes a file when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
@@ -122,13 +122,13 @@ def test_checkpoints_that_hold_code_are_refused_unread(run: Path, where: str, ca
     last = run / "checkpoints/last.pt"
     state = torch.load(last, weights_only=True)
     if where == "plain pickle":
-        last.write_bytes(pickle.dumps(Payload()))
+        last.write_bytes(pickle.dumps(FolderMaker()))
     elif where == "in an archive":
-        torch.save({**state, "extra": Payload()}, last)
+        torch.save({**state, "extra": FolderMaker()}, last)
     else:
-        torch.save({**state, "model": {**state["model"], "network.model.0.fc.bias": Payload()}}, last)
+        torch.save({**state, "model": {**state["model"], "network.model.0.fc.bias": FolderMaker()}}, last)
     shutil.copy(last, run / "checkpoints/best.pt")
-    assert pickle.loads(pickle.dumps(Payload())) is None  # it does execute where it is let
+    assert pickle.loads(pickle.dumps(FolderMaker())) is None  # it does execute where it is let
     Path("executed").rmdir()
     with pytest.raises(UserError, match=r"best\.pt: not a checkpoint"):
         _evaluate("best")

@@ -15,11 +15,12 @@ from ffl.training.compiling import compile_networks
 from ffl.training.model import Model
 from ffl.training.objective import Objective
 from ffl.training.precision import DTYPES, Precision, allow_tf32, at_least_float32
-from ffl.training.program import CONFIG_DIR, compose
+from ffl.training.program import compose
 from ffl.training.step import TrainingStep
 from ffl.training.trainer import to_device
+from ffl.training.words import CONFIG_DIR
 from models import MODELS
-from train import check
+from run_config import check
 
 CPU = torch.device("cpu")
 

@@ -24,6 +24,11 @@ def _config(root: Path, **changes: object) -> dict:
     return {**config, **changes}
 
 
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.create(tmp_path, "run", _config(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("overrides", "ffl", "name"),
     [
@@ -72,11 +77,10 @@ def test_resume_from_what_is_not_a_run(tmp_path: Path) -> None:
         find_run(_config(tmp_path, resume=str(tmp_path)), [])
 
 
-def test_two_processes_cannot_train_into_one_directory(tmp_path: Path) -> None:
-    first = RunDirectory.create(tmp_path, "run", _config(tmp_path))
-    first.lock()
+def test_two_processes_cannot_train_into_one_directory(run: RunDirectory) -> None:
+    run.lock()
     with pytest.raises(UserError, match="another process is training"):
-        RunDirectory(first.path).lock()
+        RunDirectory(run.path).lock()
 
 
 def test_a_configuration_is_plain_values(tmp_path: Path) -> None:
@@ -93,8 +97,7 @@ def test_a_configuration_is_plain_values(tmp_path: Path) -> None:
     assert not Path("made").exists()
 
 
-def test_what_a_killed_process_left_half_written_goes_with_the_next_lock(tmp_path: Path) -> None:
-    run = RunDirectory.create(tmp_path, "run", _config(tmp_path))
+def test_what_a_killed_process_left_half_written_goes_with_the_next_lock(run: RunDirectory) -> None:
     run.last.parent.mkdir()
     (run.last.parent / ".last.pt.ab12").touch()
     run.last.touch()
@@ -102,8 +105,7 @@ def test_what_a_killed_process_left_half_written_goes_with_the_next_lock(tmp_pat
     assert list(run.last.parent.iterdir()) == [run.last]
 
 
-def test_rewinding_the_log_drops_later_and_broken_lines(tmp_path: Path) -> None:
-    run = RunDirectory.create(tmp_path, "run", _config(tmp_path))
+def test_rewinding_the_log_drops_later_and_broken_lines(run: RunDirectory) -> None:
     for step in (10, 20, 30):
         run.append_log({"step": step})
     with run.log.open("ab") as file:
@@ -115,8 +117,7 @@ def test_rewinding_the_log_drops_later_and_broken_lines(tmp_path: Path) -> None:
 STATUS = Status(step=6, total=10, finished=False, images=48, seconds=1.5, shards=2)
 
 
-def test_a_status_says_what_was_written_while_its_checkpoint_is_there(tmp_path: Path) -> None:
-    run = RunDirectory.create(tmp_path, "run", _config(tmp_path))
+def test_a_status_says_what_was_written_while_its_checkpoint_is_there(run: RunDirectory) -> None:
     assert run.status() is None
     run.write_status(STATUS)
     assert run.status() is None  # it says how far a checkpoint is that is gone
@@ -143,8 +144,7 @@ def test_a_status_says_what_was_written_while_its_checkpoint_is_there(tmp_path: 
         lambda text: text.replace("1.5", "\udcff"),
     ],
 )
-def test_a_damaged_status_is_none(tmp_path: Path, damage: Callable[[str], str]) -> None:
-    run = RunDirectory.create(tmp_path, "run", _config(tmp_path))
+def test_a_damaged_status_is_none(run: RunDirectory, damage: Callable[[str], str]) -> None:
     run.write_status(STATUS)
     run.last.parent.mkdir()
     run.last.touch()
@@ -152,8 +152,7 @@ def test_a_damaged_status_is_none(tmp_path: Path, damage: Callable[[str], str]) 
     assert run.status() is None
 
 
-def test_seconds_of_an_older_run_are_those_of_its_log(tmp_path: Path) -> None:
-    run = RunDirectory.create(tmp_path, "run", _config(tmp_path))
+def test_seconds_of_an_older_run_are_those_of_its_log(run: RunDirectory) -> None:
     assert run.logged_seconds() == 0
     for images, speed in ((40, 4.0), (60, 10.0), (80, None), (100, 5.0)):
         run.append_log({"step": images, "images": images, "images_per_second": speed})

@@ -54,7 +54,7 @@ def held() -> dict[str, int]:
 
 
 def growth_of_later_half(seconds: list[float], values: list[float]) -> float:
-    """What a series gains in the later half of its time, by least squares; caches have found their size by then."""
+    """Growth of a series over the later half of its time, by least squares; caches have found their size by then."""
     times, heights = np.array([item for item in zip(seconds, values, strict=True) if item[0] >= seconds[-1] / 2]).T
     return float(np.polyfit(times, heights, 1)[0] * (times[-1] - times[0])) if len(times) > 1 else 0.0
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_models import NumberedImages
 from torch import nn
 
 from ffl.errors import UserError
@@ -14,58 +15,54 @@ from ffl.training.checkpoint import load_checkpoint, load_model_state, load_newe
 from ffl.training.loader import Loader
 from ffl.training.randomness import augmentation_seed, derive_seed, epoch_order, seed_step
 
-
-class Numbers:
-    """Ten items whose image is their index."""
-
-    def __len__(self) -> int:
-        return 10
-
-    def batch(self, indices: np.ndarray, seed: int | None) -> dict:
-        return {"index": torch.from_numpy(indices), "seed": seed}
+TEN = NumberedImages(10)
 
 
 def test_every_epoch_visits_every_image_once_in_another_order() -> None:
-    loader = Loader(Numbers(), batch_size=5, seed=3)
+    loader = Loader(TEN, batch_size=5, seed=3)
     steps = [loader.batch(step)[0]["index"].tolist() for step in range(4)]
     assert sorted(steps[0] + steps[1]) == sorted(steps[2] + steps[3]) == list(range(10))
     assert steps[:2] != steps[2:]
 
 
 def test_batches_ahead_equal_batches_by_step_from_any_start() -> None:
-    loader = Loader(Numbers(), batch_size=3, seed=0)
+    loader = Loader(TEN, batch_size=3, seed=0)
     for start in (0, 4):
         got = {step: shards[0]["index"].tolist() for step, shards in loader.batches(start, 9)}
         assert got == {step: loader.batch(step)[0]["index"].tolist() for step in range(start, 9)}
 
 
 def test_shards_deal_out_the_batch_whoever_takes_them() -> None:
-    whole = Loader(Numbers(), batch_size=6, seed=0).batch(0)[0]["index"].tolist()
-    dealt = Loader(Numbers(), batch_size=6, seed=0, num_shards=3).batch(0)
+    whole = Loader(TEN, batch_size=6, seed=0).batch(0)[0]["index"].tolist()
+    dealt = Loader(TEN, batch_size=6, seed=0, num_shards=3).batch(0)
     assert {shard: items["index"].tolist() for shard, items in dealt.items()} == {i: whole[i::3] for i in range(3)}
-    mine = Loader(Numbers(), batch_size=6, seed=0, num_shards=3, shards=[1]).batch(0)
+    mine = Loader(TEN, batch_size=6, seed=0, num_shards=3, shards=[1]).batch(0)
     assert list(mine) == [1]
     assert mine[1]["index"].tolist() == whole[1::3]
 
 
 def test_augmentation_seed_changes_with_the_epoch_only() -> None:
-    loader = Loader(Numbers(), batch_size=5, seed=0)
+    loader = Loader(TEN, batch_size=5, seed=0)
     seeds = [loader.batch(step)[0]["seed"] for step in range(4)]
     assert seeds[0] == seeds[1] != seeds[2] == seeds[3]
 
 
 def test_loader_errors_surface_in_the_loop() -> None:
-    class Broken(Numbers):
+    class Broken(NumberedImages):
         def batch(self, indices: np.ndarray, seed: int | None) -> dict:
             raise UserError("broken.jpg: not an image")
 
     with pytest.raises(UserError, match=r"broken\.jpg"):
-        list(Loader(Broken(), 5, 0).batches(0, 2))
+        list(Loader(Broken(10), 5, 0).batches(0, 2))
 
 
-def test_batch_larger_than_the_data_set_is_refused() -> None:
-    with pytest.raises(UserError, match=r"trainer\.batch_size=11: the training split has only 10 images"):
-        Loader(Numbers(), 11, 0)
+@pytest.mark.parametrize(
+    ("batch_size", "num_shards", "message"),
+    [(11, 1, "=11: the training split has only 10 images"), (5, 2, "=5: must be a multiple of 2")],
+)
+def test_a_batch_that_cannot_be_made_is_refused(batch_size: int, num_shards: int, message: str) -> None:
+    with pytest.raises(UserError, match=f"trainer.batch_size{message}"):
+        Loader(TEN, batch_size, 0, num_shards)
 
 
 def test_seeds_differ_by_purpose_and_counter_and_are_stable() -> None:

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from ffl.errors import UserError
 from ffl.training.config import TrainerConfig, flatten
 from ffl.training.objective import Objective
-from ffl.training.program import CONFIG_DIR, jobs
-from ffl.training.words import check_words, compose_defaults, help_text, split_flags
+from ffl.training.program import jobs
+from ffl.training.words import CONFIG_DIR, check_words, compose_defaults, help_text, split_flags
 from models import MODELS
 from run_config import PROVIDED
 

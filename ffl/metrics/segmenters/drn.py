@@ -31,14 +31,6 @@ class DRNArch:
     channels: tuple[int, ...] = CHANNELS
 
 
-ARCHS = {
-    "drn_d_22": DRNArch(False, (2, 2, 2, 2)),
-    "drn_d_38": DRNArch(False, (3, 4, 6, 3)),
-    "drn_d_54": DRNArch(True, (3, 4, 6, 3)),
-    "drn_d_105": DRNArch(True, (3, 4, 23, 3)),
-}
-
-
 def drn_stages(arch: DRNArch) -> list[nn.Sequential]:
     """layer0 ... layer8. Layers 2, 3 and 4 halve the size; the later ones dilate instead, by 2, 4, 2 and 1.
 
@@ -112,6 +104,7 @@ class DRNSeg(nn.Module):
             up = nn.ConvTranspose2d(
                 num_classes, num_classes, 16, stride=8, padding=4, groups=num_classes, bias=False
             ).requires_grad_(False)
+            # Bilinear interpolation by 8, as the official code fills this layer.
             triangle = 1 - (torch.arange(16, dtype=torch.float64) / 8 - 15 / 16).abs()
             up.weight.copy_(torch.outer(triangle, triangle).expand_as(up.weight))
             self.up = up
@@ -160,6 +153,7 @@ def drn_from_state_dict(
     if classifier:
         network = DRN(arch, state.shape("fc.weight")[0], pool_size)
     else:
+        # Weights without the kernel may be of either network; unless told, we take the one that has no kernel.
         torch_up = FIXED_KERNEL not in state.tensors if torch_up is None else torch_up
         network = DRNSeg(arch, state.shape("seg.weight")[0], torch_up)
     load_strict(network, state.tensors, kind, optional=(FIXED_KERNEL,))

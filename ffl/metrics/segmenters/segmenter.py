@@ -55,6 +55,7 @@ class LabelSet:
 
     def evaluation_ids(self, labels: Tensor) -> Tensor:
         """Ids of the files to ids of the network: int64 of the same shape, -1 where ignored."""
+        # A table of all known ids, with one entry more for every other one.
         labels = labels.long()
         table = torch.full((max(self.class_ids) + 2,), -1, dtype=torch.int64)
         table[list(self.class_ids)] = torch.arange(self.num_classes)
@@ -210,6 +211,7 @@ class Segmenter(nn.Module):
             int64 (N, h, w) in [0, num_classes). Asked again for the same images, it does not run the network.
         """
         check_images(self.labels.network, images, 3)
+        # mIoU and the two accuracies ask for the same batch in turn.
         if self._last is not None:
             last, last_size, predictions = self._last
             if last_size == size and last.device == images.device and torch.equal(last, images):
@@ -227,6 +229,7 @@ class Segmenter(nn.Module):
             # The upsampling of DRN rounds sides up to multiples of 8; the excess lies beyond the image.
             scores = self.network(self._normalise(resized))[:, :, :height, :width]
             return resize(scores, size)
+        # Probabilities are averaged over the sizes and not scores: the official order.
         total = torch.zeros((), device=images.device)
         for side in self.short_sides:
             resized = resize_uint8(images, upernet_size(images.shape[2:], side))
