@@ -28,7 +28,7 @@ class ImageDataset:
     Attributes:
         name: the data set's name in the registry.
         source: where it comes from, for messages.
-        defaults: of its options, where they differ from those in the signatures of its kind.
+        aspect: width of a batch over its height.
         split: "train", "val" or "test".
         image_size: (H, W) of a batch.
         names: one unique name per item, fit for a file name.
@@ -51,7 +51,7 @@ class ImageDataset:
 
     name: str = ""
     source: str = ""
-    defaults: ClassVar[Mapping[str, Any]] = {}
+    aspect: ClassVar[int] = 1
 
     def __init__(
         self,

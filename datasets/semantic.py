@@ -43,8 +43,7 @@ class SemanticImages(FileImages):
     @classmethod
     def provides(cls, **options: Any) -> frozenset[str]:
         """See ``ImageDataset.provides``."""
-        left_out = {"image"} if options.get("labels_only") else set()
-        return frozenset({"label", "image", "instance"} - left_out)
+        return frozenset({"label"} if options.get("labels_only") else {"label", "image"})
 
     @classmethod
     def num_labels(cls, **options: Any) -> int:
@@ -131,6 +130,12 @@ class Cityscapes(SemanticImages):
     defaults: ClassVar = {"image_size": 256, "horizontal_flip": True}
     # 255 would need a channel 35 that SPADE's Cityscapes models do not have.
     label_ids = LabelIds(35, None, "use the *_gtFine_labelIds.png files (not color, not labelTrainIds)")
+
+    @classmethod
+    def provides(cls, **options: Any) -> frozenset[str]:
+        """See ``ImageDataset.provides``."""
+        instances = {"instance"} if options.get("instances") != "none" else set()
+        return super().provides(**options) | instances
 
     @classmethod
     def list_files(cls, data_root: Path, *, labels_only: bool = False) -> Listing:
