@@ -21,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from datasets import DATASETS
 from ffl.errors import UserError
 from ffl.files import file_sha256, write_text
 from ffl.training.checkpoint import save_checkpoint
@@ -32,7 +33,7 @@ from models import build_model
 from models.official import KINDS, read_official
 from models.spade.official import official_data_set
 from models.stylegan2 import Generator
-from train import check
+from run_config import check
 
 # What becomes a run: the choice of configs/model, and the network of that model that the weights are for.
 MODELS_OF = {
@@ -54,11 +55,12 @@ INSTEAD = {
 }
 # What kind and out decide; a run is neither named nor resumed here.
 RESERVED = ("model", "model.name", "name", "output_root", "resume")
-WIDTH_OVER_HEIGHT = {"cityscapes": 2}  # every other data set is square
 
 
 def import_checkpoint(*, kind: str, file: Path, out: Path, **overrides: str) -> RunDirectory:
     """Turn the weights in an official file into a run.
+
+    Its one checkpoint, ``last.pt``, holds the imported network alone, of no known step.
 
     Args:
         kind: of network, see above.
@@ -66,7 +68,7 @@ def import_checkpoint(*, kind: str, file: Path, out: Path, **overrides: str) -> 
         out: the run directory to make.
         overrides: of the config, as train.py takes them.
     Returns:
-        The run directory. Its one checkpoint, ``last.pt``, holds the imported network alone, of no known step.
+        The run directory.
     Raises:
         UserError: if no data set is given or told, the file is none of this kind, or an override contradicts it.
     """
@@ -157,12 +159,13 @@ def settings_by_weights(model: str, arguments: Mapping[str, Any], config: Config
     dataset = config["dataset"]["name"]
     if model == "ae":
         num_values = arguments["image_shape"][-1]
-        width_over_height = WIDTH_OVER_HEIGHT.get(dataset, 1)
-        height = math.isqrt(num_values // (3 * width_over_height))
-        if 3 * width_over_height * height**2 != num_values:
+        # A flattened image keeps no shape: that of the data set's images is the only one that could be meant.
+        aspect = DATASETS[dataset].aspect
+        height = math.isqrt(num_values // (3 * aspect))
+        if 3 * aspect * height**2 != num_values:
             raise UserError(
                 f"the autoencoder's {num_values} values are no colour image of {dataset}, where width:height is "
-                f"{width_over_height}:1; give another dataset=..."
+                f"{aspect}:1; give another dataset=..."
             )
         return {"dataset.image_size": height} | {f"model.{key}": arguments[key] for key in ("hidden_dim", "num_layers")}
 
@@ -212,7 +215,7 @@ def naming(path: Path) -> Iterator[None]:
 def image_size(config: Config) -> tuple[int, int]:
     """(H, W) of the images of a config's data set."""
     height = config["dataset"]["image_size"]
-    return height, height * WIDTH_OVER_HEIGHT.get(config["dataset"]["name"], 1)
+    return height, height * DATASETS[config["dataset"]["name"]].aspect
 
 
 if __name__ == "__main__":
