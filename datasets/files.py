@@ -1,4 +1,4 @@
-"""Data sets of image files: a listing says which files there are, a decoder turns them into pixels, a cache keeps these.
+"""Data sets of image files: a listing names the files, a decoder turns them into pixels, a cache keeps these.
 
 To add a data set, subclass one of the kinds (``SquareImages`` here, ``PairedImages``, ``SemanticImages``), state where
 its images come from, write one function, ``list_files``, from its folder to the listing, and enter the class in

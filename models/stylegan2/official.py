@@ -157,6 +157,7 @@ def shared_arguments(
     Raises:
         UserError: for channels that follow no rule, an option that does not fit, or another low-pass filter.
     """
+    # The channels must follow the one rule that our networks are built by.
     sizes = [4 << i for i in range(len(channels))]
     base, most = sizes[-1] * channels[-1], channels[0]
     if [block_channels(size, base, most) for size in sizes] != channels:
@@ -177,6 +178,7 @@ def shared_arguments(
         raise UserError(f"{weights.kind}: {rule} make channels {expected}, but by its weights they are {channels}")
     weights.check_options({**known, "size": sizes[-1], "img_resolution": sizes[-1]}, given)
 
+    # A checkpoint with another filter would load, and make images that are subtly wrong.
     for key, value in weights.tensors.items():
         if key.endswith(FILTERS) and not value.is_meta:
             with_gain = key.endswith((".conv.blur.kernel", ".upsample.kernel"))  # "rosinality" where it upsamples
@@ -194,6 +196,7 @@ def average_latent(weights: StateDict, keys: Keys, latent_dim: int, num_layers: 
     mapping = MappingNetwork(latent_dim, num_layers)
     names = {key: ours.removeprefix("mapping.") for key, ours in keys.items() if ours.startswith("mapping.")}
     load_strict(mapping, {key: weights.tensors[key] for key in names}, weights.kind, names)
+    # Fixed latents, so that the same file gives the same images on every machine.
     z = np.random.RandomState(0).standard_normal((AVERAGE_LATENTS, latent_dim))
     return mapping(torch.from_numpy(z).to(mapping.w_avg.device, torch.float32)).mean(0)
 

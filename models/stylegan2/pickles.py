@@ -46,6 +46,8 @@ class OfficialNetwork:
         return {"conv_clamp": None} | flatten(self.arguments) | {"num_fp16_res": 0}
 
 
+# While a file is being unpickled it can combine the objects that it gets in any order. These records are inert: they
+# are read only when all of it has been read, and then as untrusted values.
 class _Storage(NamedTuple):
     data: bytes
 
@@ -174,6 +176,7 @@ def _collect(record: _Record, prefix: str, state: dict[str, Tensor], depth: int)
     """Parameters and buffers of a module and of those inside it, under the keys of a state dict."""
     if depth > MAX_DEPTH:
         raise pickle.UnpicklingError("modules are nested too deep")
+    # A state dict leaves out buffers that a module marks as not persistent, such as constants that it computes.
     temporary = record.state.get("_non_persistent_buffers_set", ())
     for group in ("_parameters", "_buffers"):
         for name, value in dict(record.state.get(group, {})).items():
@@ -189,6 +192,7 @@ def _collect(record: _Record, prefix: str, state: dict[str, Tensor], depth: int)
 def _tensor(stored: Any) -> Tensor:
     if not isinstance(stored, _StoredTensor):
         raise pickle.UnpicklingError(f"a {type(stored).__name__} in the place of a tensor")
+    # The bytes of a storage are themselves a file of torch.save: it is read as strictly as any other.
     storage = torch.load(io.BytesIO(stored.storage.data), map_location="cpu", weights_only=True)
     if not isinstance(storage, torch.storage.TypedStorage):
         raise pickle.UnpicklingError("a storage that is none")
