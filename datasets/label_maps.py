@@ -69,6 +69,7 @@ class SemanticDecoder:
             _check_shapes("photograph", photograph, label)
             resized = photograph.resize((self.width, self.height), Image.Resampling.BICUBIC)
             decoded["image"] = np.asarray(resized).transpose(2, 0, 1)
+        # Before the map is resized: nearest neighbours may drop the few pixels that hold a wrong id.
         check_ids(np.asarray(label), self.ids)
         ids = self._nearest(label)
         if self.ids.unknown is not None:
