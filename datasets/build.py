@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
-MAX_WORKERS = 8  # each imports torch and takes some hundred MB
+MAX_WORKERS = 8  # each imports torch, which takes about 500 MB
 # Starting a worker takes seconds, mostly to import torch: below this many seconds of work one process is faster.
 WORTH_WORKERS = 8.0
 TRIAL_SECONDS = 1.0

@@ -73,7 +73,7 @@ class CachedArrays:
         arrays: by name, (rows, *shape); memory-mapped and read-only, or in memory where small.
         rows: int64, the rows that could be decoded, in the order of the items.
         digest: hex SHA-256 of the source files' bytes, over ``rows``.
-        problems: (item, reason) of the rows that could not.
+        problems: (item, reason) of the items that could not be decoded.
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any], num_items: int, specs: Mapping[str, ArraySpec]) -> None:
@@ -122,7 +122,7 @@ def open_cache(
     if cache is None:
         try:
             cache_dir.mkdir(parents=True, exist_ok=True)
-            with _exclusive(path.with_suffix(".lock")):
+            with _hold_lock(path.with_suffix(".lock")):
                 # Another process may have built it while this one waited.
                 cache = _load_if_intact(path, key, len(items), decoder.arrays)
                 if cache is None:
@@ -221,7 +221,7 @@ def _undecodable(root: Path, item: Item, reason: str) -> UserError:
 
 
 @contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
+def _hold_lock(path: Path) -> Iterator[None]:
     """Hold a lock file. The file stays: removing it would let two processes lock two files of one name."""
     with open(path, "w") as file:
         try:

@@ -91,7 +91,7 @@ def import_checkpoint(*, kind: str, file: Path, out: Path, **overrides: str) -> 
     if model_name == "stylegan2":
         choices.append("model.num_low_precision=0")  # float32 on every device unless told otherwise
     if "dataset" not in given:
-        with naming(file):
+        with name_in_errors(file):
             dataset = usual_data_set(kind, state_dict)
         if dataset is None:
             raise UserError(f"{file}: the weights don't tell the data set; give dataset=... as for train.py")
@@ -100,7 +100,7 @@ def import_checkpoint(*, kind: str, file: Path, out: Path, **overrides: str) -> 
     check(config)
 
     # What the weights say goes into the config, unless the user says otherwise, which is an error.
-    with naming(file):
+    with name_in_errors(file):
         architecture = KINDS[kind](state_dict, **{**untold_options(kind, config), **stored})
         if kind.startswith("stylegan2") and architecture.network is not Generator:
             raise UserError("holds a discriminator, which makes no images; give the file of the generator")
@@ -114,7 +114,7 @@ def import_checkpoint(*, kind: str, file: Path, out: Path, **overrides: str) -> 
 
     # Evaluation will build this model: what it would refuse is refused now, before anything is written.
     model = build_model(**config["model"], image_size=image_size(config), objective=Objective())
-    with naming(file):
+    with name_in_errors(file):
         network = architecture.load(model.get_submodule(network_name))
     weights = {f"{network_name}.{key}": value for key, value in network.state_dict().items()}
 
@@ -204,7 +204,7 @@ def settings_by_weights(model: str, arguments: Mapping[str, Any], config: Config
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
+def name_in_errors(path: Path) -> Iterator[None]:
     """Name the file in the errors of what is inside."""
     try:
         yield

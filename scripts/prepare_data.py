@@ -188,7 +188,7 @@ def _download(name: str, data_root: Path) -> None:
             if name == "celeba":
                 public.CelebA(str(data_root), split="all", download=True)
             else:
-                with _members_stay_inside():
+                with _keep_members_inside():
                     public.DTD(str(data_root), download=True)
         # The paper's test images are told by the authors' list, which CelebA's own archive does not hold.
         lists = data_root / AUTHORS_LISTS
@@ -200,7 +200,7 @@ def _download(name: str, data_root: Path) -> None:
 
 
 @contextlib.contextmanager
-def _members_stay_inside() -> Iterator[None]:
+def _keep_members_inside() -> Iterator[None]:
     """Let no archive write outside its folder, or make links out of it, or devices: torchvision lets all through.
 
     The published checksum is compared before; this holds even if another archive had the same one.

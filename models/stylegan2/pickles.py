@@ -31,12 +31,10 @@ class OfficialNetwork:
     """One network of an official pickle.
 
     Attributes:
-        class_name: of the official class.
         arguments: that it was built with.
         state_dict: official keys to tensors.
     """
 
-    class_name: str
     arguments: dict[str, Any]
     state_dict: dict[str, Tensor]
 
@@ -60,7 +58,6 @@ class _StoredTensor(NamedTuple):
 
 
 class _Record(NamedTuple):
-    class_name: str
     state: dict[str, Any]
 
 
@@ -100,10 +97,10 @@ def _make_parameter(data: Any, *_: Any) -> _StoredTensor:
 
 
 def _make_record(meta: Any) -> _Record:
-    """An object of an official class: its name and attributes; its source code is dropped unread."""
+    """The attributes of an object of an official class; its source code is dropped unread."""
     if not isinstance(meta, dict) or not isinstance(meta.get("state"), dict):
         raise pickle.UnpicklingError("a persistent object without state")
-    return _Record(str(meta.get("class_name")), meta["state"])
+    return _Record(meta["state"])
 
 
 # Every name that a file may refer to. The types are built-in ones, whose attributes can't be overwritten either.
@@ -146,7 +143,7 @@ def read_official_pickle(path: Path) -> dict[str, OfficialNetwork]:
                 raise pickle.UnpicklingError("a network built with arguments that have no names")
             tensors: dict[str, Tensor] = {}
             _collect(record, "", tensors, 0)
-            networks[name] = OfficialNetwork(record.class_name, _plain(arguments, 0), tensors)
+            networks[name] = OfficialNetwork(_plain(arguments, 0), tensors)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the path of an official .pkl") from None
     except Exception as error:  # an unpickler raises anything on bytes that are not a pickle
