@@ -52,8 +52,7 @@ def build_dataset(name: str, split: str, *, data_root: Path, cache_dir: Path, **
     if split not in SPLITS:
         raise UserError(f"dataset {name}: no split {split!r}; use one of {', '.join(SPLITS)}")
     kind: Any = _checked(name, options)
-    folders = {"data_root": Path(data_root), "cache_dir": Path(cache_dir)}
-    dataset: ImageDataset = kind(split, **folders, **{**kind.defaults, **options})
+    dataset: ImageDataset = kind(split, data_root=Path(data_root), cache_dir=Path(cache_dir), **options)
     return dataset
 
 

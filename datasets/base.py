@@ -28,7 +28,7 @@ class ImageDataset:
     Attributes:
         name: the data set's name in the registry.
         source: where it comes from, for messages.
-        defaults: of its options, where they differ from those in the signatures of its kind.
+        aspect: width of a batch over its height.
         split: "train", "val" or "test".
         image_size: (H, W) of a batch.
         names: one unique name per item, fit for a file name.
@@ -51,7 +51,7 @@ class ImageDataset:
 
     name: str = ""
     source: str = ""
-    defaults: ClassVar[Mapping[str, Any]] = {}
+    aspect: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -84,6 +84,7 @@ class ImageDataset:
         self._arrays = arrays
         self._rows = rows
         self._margin = np.array([height - self.image_size[0], width - self.image_size[1]])
+        # As a table of all ids, since a label map is translated by one look-up a pixel.
         self._mirrored_ids = np.arange(256, dtype=np.uint8)
         for label, other in (mirrored_ids or {}).items():
             self._mirrored_ids[label] = other
@@ -115,6 +116,7 @@ class ImageDataset:
         indices = check_indices(indices, len(self))
         offsets = np.tile(self._margin // 2, (len(indices), 1))
         flips = np.zeros(len(indices), dtype=bool)
+        # Three numbers for each item are drawn whatever is used, so that an option turned off moves no other draw.
         if seed is not None:
             draws = item_uniforms(seed, indices, 3)
             # Every offset, both ends included, is equally likely, as in the official transforms.
@@ -152,8 +154,9 @@ def gather_crops(array: np.ndarray, rows: np.ndarray, size: tuple[int, int], off
         (N, ..., H, W).
     """
     height, width = size
+    # ``take`` copies even whole rows: what a caller does to its batch must not reach the cache.
     if array.shape[-2:] == size:
-        return np.array(np.take(array, rows, axis=0))
+        return np.asarray(np.take(array, rows, axis=0))
     crops = np.empty((len(rows), *array.shape[1:-2], height, width), array.dtype)
     for number, (row, (top, left)) in enumerate(zip(rows, offsets, strict=True)):
         crops[number] = array[row, ..., top : top + height, left : left + width]

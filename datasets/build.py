@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
-MAX_WORKERS = 8
+MAX_WORKERS = 8  # each imports torch, which takes about 500 MB
 # Starting a worker takes seconds, mostly to import torch: below this many seconds of work one process is faster.
 WORTH_WORKERS = 8.0
 TRIAL_SECONDS = 1.0
-CHUNK = 64
+CHUNK = 64  # items a worker decodes before it reports: few enough that the progress bar moves
 
 Result = tuple[int, bytes | str]  # the item; the SHA-256 of its files, or why it cannot be decoded
 
@@ -139,7 +139,7 @@ def _in_workers(writer: RowWriter, indices: list[int], workers: int) -> Iterator
     Raises:
         BrokenProcessPool: workers died, killed for memory perhaps, or cannot import the main module again.
     """
-    # Not forked: a copy of a process with threads or a CUDA context may lock up.
+    # Spawned, not forked: a copy of a process with threads or a CUDA context may lock up.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(writer,))
     try:

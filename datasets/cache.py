@@ -41,7 +41,7 @@ FORMAT = 2
 BLOCK = 8 << 20
 # Opening reads and checks up to this many bytes of each file: all of a small one, evenly spread blocks of a large one.
 CHECKED_BYTES = 1 << 30
-# A cache smaller than this is copied into memory.
+# A cache smaller than this is copied into memory, where later reads cannot wait for a disk.
 IN_MEMORY_BYTES = 64 << 20
 
 
@@ -73,7 +73,7 @@ class CachedArrays:
         arrays: by name, (rows, *shape); memory-mapped and read-only, or in memory where small.
         rows: int64, the rows that could be decoded, in the order of the items.
         digest: hex SHA-256 of the source files' bytes, over ``rows``.
-        problems: (item, reason) of the rows that could not.
+        problems: (item, reason) of the items that could not be decoded.
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any], num_items: int, specs: Mapping[str, ArraySpec]) -> None:
@@ -122,14 +122,14 @@ def open_cache(
     if cache is None:
         try:
             cache_dir.mkdir(parents=True, exist_ok=True)
-            with _exclusive(path.with_suffix(".lock")):
+            with _hold_lock(path.with_suffix(".lock")):
                 # Another process may have built it while this one waited.
                 cache = _load_if_intact(path, key, len(items), decoder.arrays)
                 if cache is None:
                     cache = _build(path, key, root, items, decoder, on_error, workers)
         except OSError as err:
             raise UserError(f"cannot write the image cache {path}: {err.strerror or err}; set cache_dir") from err
-    # A cache that others built with gaps is still an error to those who want none.
+    # A cache that was built with gaps, under on_error=skip, is still an error to those who want none.
     if cache.problems:
         first, reason = cache.problems[0]
         if on_error == "fail":
@@ -146,6 +146,7 @@ def open_cache(
 
 def cache_key(root: Path, items: Sequence[Item], decoder: Decoder) -> str:
     """Hex SHA-256 over the source files (path, size, time of modification) and what decides on the pixels."""
+    # Pillow's version counts: another decoder or filter may round pixels differently.
     key = hashlib.sha256(json.dumps([FORMAT, PIL.__version__, describe(decoder)], sort_keys=True).encode())
     for item in items:
         for file in item:
@@ -205,6 +206,7 @@ def check_blocks(file: Path, sums: Sequence[int], limit: int | None) -> None:
     """
     if len(sums) != -(-file.stat().st_size // BLOCK):
         raise Damaged(f"{file.name} is longer or shorter")
+    # First and last block are always among them: what cuts a file short or overwrites its start shows there.
     count = len(sums) if limit is None else min(len(sums), limit // BLOCK)
     with open(file, "rb") as opened:
         for number in np.linspace(0, len(sums) - 1, count).round().astype(int).tolist():
@@ -219,7 +221,7 @@ def _undecodable(root: Path, item: Item, reason: str) -> UserError:
 
 
 @contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
+def _hold_lock(path: Path) -> Iterator[None]:
     """Hold a lock file. The file stays: removing it would let two processes lock two files of one name."""
     with open(path, "w") as file:
         try:
@@ -262,7 +264,7 @@ def _build(
         digest = hashlib.sha256(b"".join(digest for digest in digests if digest is not None)).hexdigest()
         about = {"key": key, "digest": digest, "problems": problems, "blocks": blocks}
         write_text(partial / "cache.json", json.dumps({**about, "checksum": _checksum(about)}))
-        # Take the place of a damaged cache, if there is one.
+        # Take the place of a damaged cache, if there is one. Renaming is atomic: whoever looks finds all or nothing.
         shutil.rmtree(path, ignore_errors=True)
         path.unlink(missing_ok=True)
         os.rename(partial, path)

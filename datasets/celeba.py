@@ -37,8 +37,23 @@ class CelebA(SquareImages):
         root = cls.existing(data_root / "celeba")
         cls.existing(root / IMAGES)
         if split_by == "official":
-            splits, absent = _official(root)
+            partition = root / PARTITION
+            if not partition.is_file():
+                raise UserError(f"dataset celeba: {partition} is missing; it comes with CelebA (Eval folder)")
+            listed: dict[Split, list[str]] = {"train": [], "val": [], "test": []}
+            for line in read_list(partition):
+                fields = line.split()
+                if len(fields) != 2 or fields[1] not in PARTITION_SPLITS:
+                    raise UserError(
+                        f"dataset celeba: {partition} has the line {line!r}, expected a file name and 0, 1 or 2; "
+                        "download it again"
+                    )
+                listed[PARTITION_SPLITS[fields[1]]].append(f"{IMAGES}/{fields[0]}")
+            found = {split: present(root, paths) for split, paths in listed.items()}
+            absent = sum(count for _, count in found.values())
+            splits = {split: paths for split, (paths, _) in found.items()}
             return Listing(root, splits, f"the official partition, {absent} of its images not found")
+        # The paper's split as the authors published it, else one of the same size.
         images = [f"{IMAGES}/{path}" for path in find_images(root / IMAGES, recursive=False)]
         for lists in (root, data_root / AUTHORS_LISTS):
             if (lists / "test.txt").is_file():
@@ -61,20 +76,3 @@ def _authors(root: Path, lists: Path, images: list[str]) -> tuple[dict[Split, li
     splits: dict[Split, list[str]] = {"train": train, "test": test}
     check_disjoint(splits, f"dataset celeba: {lists}")
     return splits, absent
-
-
-def _official(root: Path) -> tuple[dict[Split, list[str]], int]:
-    """The splits of CelebA's own partition, and how many of their images are absent."""
-    path = root / PARTITION
-    if not path.is_file():
-        raise UserError(f"dataset celeba: {path} is missing; it comes with CelebA (Eval folder)")
-    listed: dict[Split, list[str]] = {"train": [], "val": [], "test": []}
-    for line in read_list(path):
-        fields = line.split()
-        if len(fields) != 2 or fields[1] not in PARTITION_SPLITS:
-            raise UserError(
-                f"dataset celeba: {path} has the line {line!r}, expected a file name and 0, 1 or 2; download it again"
-            )
-        listed[PARTITION_SPLITS[fields[1]]].append(f"{IMAGES}/{fields[0]}")
-    found = {split: present(root, paths) for split, paths in listed.items()}
-    return {split: paths for split, (paths, _) in found.items()}, sum(absent for _, absent in found.values())

@@ -42,7 +42,7 @@ def resize_shorter_side(image: Image.Image, size: int) -> Image.Image:
     """Shorter side to ``size``, aspect kept, bilinear with antialiasing; smaller images are enlarged."""
     width, height = image.size
     shorter, longer = min(width, height), max(width, height)
-    scaled = int(size * longer / shorter)
+    scaled = int(size * longer / shorter)  # torchvision truncates
     target = (size, scaled) if width <= height else (scaled, size)
     return image if target == image.size else image.resize(target, Image.Resampling.BILINEAR)
 
@@ -66,5 +66,6 @@ class ResizeCrop:
         return {"image": ArraySpec("uint8", (3, self.image_size, self.image_size))}
 
     def __call__(self, data: bytes) -> dict[str, np.ndarray]:
+        # Resized first and then cropped, as in the paper's pipeline: the shorter side stays whole.
         image = resize_shorter_side(decode_rgb(data, self.exif_orientation), self.image_size)
         return {"image": np.asarray(center_crop(image, self.image_size)).transpose(2, 0, 1)}

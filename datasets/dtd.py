@@ -39,6 +39,7 @@ class DTD(SquareImages):
         cls.existing(root / "images")
         splits: dict[Split, list[str]] = {}
         if split_by == "paper":
+            # Within each class, so that train and test hold all textures in equal shares.
             classes: dict[str, list[str]] = {}
             for path in find_images(root / "images"):
                 classes.setdefault(path.split("/")[0], []).append(f"images/{path}")

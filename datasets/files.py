@@ -1,8 +1,9 @@
-"""Data sets of image files: a listing says which files there are, a decoder makes pixels of them, a cache keeps those.
+"""Data sets of image files: a listing names the files, a decoder turns them into pixels, a cache keeps these.
 
-A data set is a subclass of one of the kinds: ``SquareImages`` here, ``PairedImages``, ``SemanticImages``. It states
-where its images come from and writes one function, ``list_files``, from its folder to the listing. Its options are the
-image options, stated once in ``FileImages``, those of its kind (the keywords of ``prepare``) and of ``list_files``.
+To add a data set, subclass one of the kinds (``SquareImages`` here, ``PairedImages``, ``SemanticImages``), state where
+its images come from, write one function, ``list_files``, from its folder to the listing, and enter the class in
+``datasets.DATASETS``. Its options are the keyword arguments of three functions together: the image options of
+``FileImages.__init__``, those of its kind in ``prepare``, and its own in ``list_files``.
 """
 
 import functools
@@ -39,9 +40,10 @@ class Preparation:
     decoder: Decoder
 
 
-def _options(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def options_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The keyword-only parameters of a function by name."""
-    parameters = inspect.signature(function).parameters
+    # Annotations are evaluated: under ``from __future__ import annotations`` they are strings, which no value matches.
+    parameters = inspect.signature(function, eval_str=True).parameters
     return {name: item for name, item in parameters.items() if item.kind is item.KEYWORD_ONLY}
 
 
@@ -50,10 +52,8 @@ class FileImages(ImageDataset):
 
     Attributes:
         public_images: images of the whole public data set; None where there is no such number.
-        aspect: width of a batch over its height.
+        defaults: of options, where those of the data set differ from what the three functions say.
         mirrored_ids: label ids that trade places when an item is mirrored: left and right eye, for example.
-        listing: the files of all splits.
-        skipped: items left out because they could not be decoded (``on_error="skip"``).
 
     Args:
         split: "train", "val" or "test".
@@ -70,16 +70,18 @@ class FileImages(ImageDataset):
     """
 
     public_images: ClassVar[int | None] = None
-    aspect: ClassVar[int] = 1
+    defaults: ClassVar[Mapping[str, Any]] = {}
     mirrored_ids: ClassVar[Mapping[int, int]] = {}
 
     def __init_subclass__(cls) -> None:
-        # The signature of a data set is the schema of its section in the configuration.
+        # The configuration is checked against the signature of a data set, as against that of any other class.
         parameters = {"split": inspect.Parameter("split", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Split)}
         for function in (FileImages.__init__, cls.prepare, cls.list_files):
-            for name, parameter in _options(function).items():
+            for name, parameter in options_of(function).items():
                 parameters[name] = parameter.replace(default=cls.defaults.get(name, parameter.default))
         cls.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+        # And a call without an option does what the signature says.
+        cls.__init__ = functools.partialmethod(FileImages.__init__, **cls.defaults)  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -94,14 +96,17 @@ class FileImages(ImageDataset):
         workers: Count | None = None,
         **options: Any,
     ) -> None:
+        # A misspelt option is an error here too, for callers whose options no configuration has checked.
+        of_kind, of_listing = options_of(self.prepare), options_of(self.list_files)
+        if unknown := options.keys() - of_kind.keys() - of_listing.keys():
+            raise TypeError(f"{type(self).__name__} takes no {', '.join(sorted(unknown))}")
         # The files of this split.
         listing = self.find_files(data_root, val_images=val_images, **options)
         paths = split_paths(self.name, listing, split)
-        say_counts(self.name, listing.root, listing.found, listing.expected, listing.rule)
+        log_counts(self.name, listing.root, listing.found, listing.expected, listing.rule)
         # Their pixels.
         size = (image_size, image_size * self.aspect)
-        of_kind = {key: options[key] for key in _options(self.prepare) if key in options}
-        prepared = self.prepare(split, listing, paths, size, **of_kind)
+        prepared = self.prepare(split, listing, paths, size, **{k: v for k, v in options.items() if k in of_kind})
         height, width = next(iter(prepared.decoder.arrays.values())).shape[-2:]
         cache = open_cache(
             cache_dir,
@@ -112,12 +117,10 @@ class FileImages(ImageDataset):
             on_error=on_error,
             workers=workers,
         )
-        # What is left of them where some were skipped.
+        # Names are made unique before undecodable images are left out: a name never depends on what else decodes.
         unique = item_names(prepared.names)
         names = [unique[row] for row in cache.rows.tolist()]
         made_with = {**describe(prepared.decoder), "image_size": size}
-        self.listing = listing
-        self.skipped = len(cache.problems)
         super().__init__(
             split,
             arrays=cache.arrays,
@@ -133,7 +136,7 @@ class FileImages(ImageDataset):
 
     @classmethod
     def list_files(cls, data_root: Path, *args: Any, **options: Any) -> Listing:
-        """The files of all splits, before any are held out for val: what a data set writes.
+        """The files of all splits, before any are held out for val. Each data set writes this.
 
         Raises:
             UserError: a folder or a list is missing.
@@ -144,25 +147,25 @@ class FileImages(ImageDataset):
     def prepare(
         cls, split: Split, listing: Listing, paths: list[str], size: tuple[int, int], *args: Any, **options: Any
     ) -> Preparation:
-        """The items of a split and their decoder, for batches of ``size`` (H, W): what a kind of data set writes."""
+        """The items of a split and their decoder, for batches of ``size`` (H, W). Each kind of data set writes this."""
         raise NotImplementedError
 
     @classmethod
-    def find_files(cls, data_root: Path, *, val_images: int = 0, **options: Any) -> Listing:
-        """The files of all splits; nothing is decoded.
+    def find_files(cls, data_root: Path, **options: Any) -> Listing:
+        """The files of all splits, some of train held out for val where asked for; nothing is decoded.
 
         Args:
             data_root: folder that holds one folder per data set.
-            val_images: images held out of train for val.
-            options: of the data set; those that do not concern its files are ignored.
+            options: of the data set; only ``val_images`` and those of ``list_files`` matter here.
         Raises:
             UserError: a folder or a list is missing, or there are no images.
         """
         chosen = {**cls.defaults, **options}
-        listing = cls.list_files(data_root, **{key: chosen[key] for key in _options(cls.list_files) if key in chosen})
+        listing = cls.list_files(data_root, **{k: v for k, v in chosen.items() if k in options_of(cls.list_files)})
         if not listing.found:
             raise UserError(f"dataset {cls.name}: no images under {listing.root}; {cls.source}")
-        return Listing(listing.root, hold_out_val(listing.splits, val_images), listing.rule, cls.public_images)
+        splits = hold_out_val(listing.splits, chosen.get("val_images", 0))
+        return Listing(listing.root, splits, listing.rule, cls.public_images)
 
     @classmethod
     def existing(cls, folder: Path) -> Path:
@@ -194,9 +197,9 @@ class SquareImages(FileImages):
         return Preparation([(path,) for path in paths], paths, ResizeCrop(size[0], exif_orientation))
 
 
-@functools.cache
-def say_counts(name: str, root: Path, found: int, expected: int | None, rule: str) -> None:
-    """Log what was found; once for all splits."""
+@functools.cache  # once for all splits: train, val and test are opened in turn, with the same counts
+def log_counts(name: str, root: Path, found: int, expected: int | None, rule: str) -> None:
+    """Log how many images were found, as a warning where the public data set has another number."""
     if expected is None or found == expected:
         log.info("%s: %d images under %s; %s", name, found, root, rule)
     else:
@@ -225,7 +228,9 @@ def split_paths(name: str, listing: Listing, split: Split) -> list[str]:
 
 
 def training_size(name: str, split: Split, size: tuple[int, int], load_size: int | None) -> tuple[int, int]:
-    """The (h, w) that items are cached at: in training ``load_size``, where there is one to crop from, else ``size``.
+    """The (h, w) that items are cached at: ``load_size`` for training, which crops from it at random, else ``size``.
+
+    Without a ``load_size`` nothing is cropped, and training items too are cached at ``size``.
 
     Raises:
         UserError: ``size`` is larger than ``load_size``.

@@ -77,6 +77,7 @@ def _by_lists(name: str, root: Path, lists: list[Split]) -> dict[Split, list[str
                 "put them there or take them off the list"
             )
     check_disjoint(splits, f"dataset {name}: {root}")
+    # Who lists test images alone means the rest for training.
     if "train" not in splits:
         taken = {path for paths in splits.values() for path in paths}
         splits["train"] = [path for path in find_images(root) if path not in taken]

@@ -1,6 +1,5 @@
 """From the bytes of label maps to ids of a fixed size. Ids are checked here, and never interpolated."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,6 +69,7 @@ class SemanticDecoder:
             _check_shapes("photograph", photograph, label)
             resized = photograph.resize((self.width, self.height), Image.Resampling.BICUBIC)
             decoded["image"] = np.asarray(resized).transpose(2, 0, 1)
+        # Before the map is resized: nearest neighbours may drop the few pixels that hold a wrong id.
         check_ids(np.asarray(label), self.ids)
         ids = self._nearest(label)
         if self.ids.unknown is not None:
@@ -112,14 +112,6 @@ def check_ids(labels: np.ndarray, ids: LabelIds) -> None:
         shown = ", ".join(map(str, wrong[:SHOWN_IDS])) + (" ..." if len(wrong) > SHOWN_IDS else "")
         allowed = f"0..{ids.count - 1}" + (" or 255" if ids.unknown is not None else "")
         raise ValueError(f"label ids {shown} are not among {allowed}: {ids.hint}")
-
-
-def swap_ids(labels: np.ndarray, pairs: Mapping[int, int]) -> np.ndarray:
-    """Labels (..., H, W), uint8, with each id of ``pairs`` replaced by its partner."""
-    table = np.arange(256, dtype=np.uint8)
-    for one, other in pairs.items():
-        table[one] = other
-    return table[labels]
 
 
 def _check_shapes(what: str, picture: Image.Image, label: Image.Image) -> None:

@@ -53,6 +53,7 @@ def find_images(root: Path, recursive: bool = True) -> list[str]:
 
 
 def _images_below(root: Path, prefix: str, recursive: bool, parents: frozenset[str]) -> Iterator[str]:
+    # Not Path.rglob, which follows no links: data sets are often linked into place from a shared disk.
     folder = os.path.join(root, prefix)
     if (real := os.path.realpath(folder)) in parents:
         return
@@ -122,6 +123,7 @@ def hold_out_val(splits: Mapping[Split, list[str]], val_images: int) -> Mapping[
     """Splits with ``val_images`` of train, the first in ``draw_order``, as val; unchanged if there is one."""
     if "val" in splits or val_images == 0:
         return splits
+    # Val follows test in the same order, so that test does not depend on how many are held out.
     order = draw_order(splits["train"])
     return {**splits, "train": sorted(order[val_images:]), "val": sorted(order[:val_images])}
 

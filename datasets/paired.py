@@ -39,6 +39,7 @@ class PairDecoder:
         pair = decode_rgb(data)
         if pair.width <= pair.height:
             raise ValueError(f"{pair.width} x {pair.height} pixels are not two pictures side by side")
+        # An odd column falls to the right half, as officially.
         middle = pair.width // 2
         boxes = (0, 0, middle, pair.height), (middle, 0, pair.width, pair.height)
         halves = [pair.crop(box).resize((self.size, self.size), Image.Resampling.BICUBIC) for box in boxes]
@@ -99,6 +100,7 @@ class PairedImages(FileImages):
             if (root / split).is_dir()
         }
         rule = "splits from sub-folders"
+        # Edges to shoes is published without test images; evaluations of it use val.
         if "test" not in splits and "val" in splits:
             splits["test"] = splits.pop("val")
             rule += "; val is the test split"

@@ -176,21 +176,6 @@ def split_mask(photograph: Image.Image, size: int, split: Split) -> np.ndarray |
     return mine[row_of][:, column_of]
 
 
-def _sums(mask: np.ndarray) -> np.ndarray:
-    """(H + 1, W + 1): how many pixels of ``mask`` lie above and to the left of each corner."""
-    sums = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), dtype=np.int64)
-    sums[1:, 1:] = mask.cumsum(0, dtype=np.int64).cumsum(1)
-    return sums
-
-
-def _positions(sums: np.ndarray, side: int, step: int) -> np.ndarray:
-    """Top-left corners (M, 2), ``step`` apart, of the squares of ``side`` that lie wholly in the mask of ``sums``."""
-    if min(sums.shape) <= side:
-        return np.empty((0, 2), dtype=np.int64)
-    area = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    return np.argwhere(area[::step, ::step] == side * side) * step
-
-
 def _crops(stem: str, photograph: Image.Image, split: Split, size: int) -> Iterator[tuple[str, np.ndarray]]:
     """All crops of a photograph in a fixed random order, scales in turn: name, uint8 (3, size, size)."""
     mask = split_mask(photograph, size, split)
@@ -198,11 +183,14 @@ def _crops(stem: str, photograph: Image.Image, split: Split, size: int) -> Itera
         return
     # Neighbouring crops are an eighth of a crop apart: closer ones would be near-duplicates.
     step = max(1, size // 8)
+    # A square lies wholly in the split if all of its pixels do. How many do, four entries of this table of sums,
+    # (H + 1, W + 1), tell for any square without a look at its pixels.
+    sums = np.pad(mask.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))
     queues = []
-    sums = _sums(mask)
     for scale in SCALES:
         side = round(size * scale)
-        positions = _positions(sums, side, step)
+        inside = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+        positions = np.argwhere(inside[::step, ::step] == side * side) * step
         # The legacy generator's stream is frozen: the same order in every version of numpy.
         queues.append((side, iter(np.random.RandomState(crc32(f"{stem}-{side}".encode())).permutation(positions))))
     while queues:

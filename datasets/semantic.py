@@ -43,8 +43,7 @@ class SemanticImages(FileImages):
     @classmethod
     def provides(cls, **options: Any) -> frozenset[str]:
         """See ``ImageDataset.provides``."""
-        left_out = {"image"} if options.get("labels_only") else set()
-        return frozenset({"label", "image", "instance"} - left_out)
+        return frozenset({"label"} if options.get("labels_only") else {"label", "image"})
 
     @classmethod
     def num_labels(cls, **options: Any) -> int:
@@ -91,6 +90,7 @@ class SemanticImages(FileImages):
         Raises:
             UserError: a map is missing.
         """
+        # Every photograph needs its label map.
         companions = [cls.companions(path) for path in paths]
         missing = [maps.label for maps in companions if not (listing.root / maps.label).is_file()]
         if missing:
@@ -98,6 +98,7 @@ class SemanticImages(FileImages):
                 f"dataset {cls.name}: {len(missing)} of {len(paths)} items of the {split} split have no label map, "
                 f"such as {listing.root / missing[0]}; {cls.source}"
             )
+        # Instance maps may be fewer: some copies of Cityscapes come without.
         has_map = [maps.instance is not None and (listing.root / maps.instance).is_file() for maps in companions]
         absent = [maps.instance for maps, there in zip(companions, has_map, strict=True) if not there]
         if instances == "maps" and absent:
@@ -108,6 +109,7 @@ class SemanticImages(FileImages):
                     "between labels for them, or instances=labels for all, or instances=none"
                 )
             log.warning("%s: %s; their edges are those between labels", cls.name, how_many)
+        # The files of an item, in the order that ``SemanticDecoder`` takes them.
         items = []
         for path, maps, there in zip(paths, companions, has_map, strict=True):
             instance = maps.instance if instances == "maps" and there else None
@@ -131,6 +133,12 @@ class Cityscapes(SemanticImages):
     defaults: ClassVar = {"image_size": 256, "horizontal_flip": True}
     # 255 would need a channel 35 that SPADE's Cityscapes models do not have.
     label_ids = LabelIds(35, None, "use the *_gtFine_labelIds.png files (not color, not labelTrainIds)")
+
+    @classmethod
+    def provides(cls, **options: Any) -> frozenset[str]:
+        """See ``ImageDataset.provides``."""
+        instances = {"instance"} if options.get("instances") != "none" else set()
+        return super().provides(**options) | instances
 
     @classmethod
     def list_files(cls, data_root: Path, *, labels_only: bool = False) -> Listing:

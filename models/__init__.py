@@ -1,6 +1,6 @@
 """The paper's methods by name: the one way from a config's ``model`` section to a model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +27,22 @@ def build_model(name: str, image_size: tuple[int, int], objective: Objective, **
     return MODELS[name](image_size=image_size, objective=objective, **arguments)  # type: ignore[call-arg]
 
 
-def load_model(config: Mapping[str, Any], image_size: tuple[int, int], path: Path) -> tuple[Model, int | None]:
-    """The model of a run with the weights of a checkpoint.
+def load_model(
+    config: Mapping[str, Any], image_size: tuple[int, int], checkpoints: Sequence[Path]
+) -> tuple[Model, Path, int | None]:
+    """The model of a run with the weights of its newest readable checkpoint.
 
     Args:
         config: of the run.
         image_size: (H, W) of its data set.
-        path: of the checkpoint.
+        checkpoints: files to read, each where the ones before it are damaged.
     Returns:
-        The model, on the CPU, and the step that the weights are from, None for imported ones.
+        The model, on the CPU, the file that its weights are from, and their step; None for imported weights.
+    Raises:
+        UserError: there is no such file, or none that our programs write.
     """
-    path, state = load_newest([path], whole=False)
-    return restore_model(config, image_size, path, state), state["step"]
-
-
-def restore_model(
-    config: Mapping[str, Any], image_size: tuple[int, int], path: Path, state: Mapping[str, Any]
-) -> Model:
-    """The model of a run with the weights of ``state``, which was read from ``path``.
-
-    The objective is left empty: who generates images needs no losses, nor the pretrained weights of perceptual ones.
-    """
+    path, state = load_newest(list(checkpoints), whole=False)
+    # Without an objective: who generates images needs no losses, nor the pretrained weights of perceptual ones.
     model = build_model(**config["model"], image_size=image_size, objective=Objective())
     load_model_state(model, state["model"], path, state.get("networks"))
-    return model
+    return model, path, state["step"]

@@ -77,6 +77,7 @@ class VanillaAutoencoder(Model):
         if num_layers < 2:
             raise UserError(f"model.num_layers={num_layers}: an autoencoder needs at least 2 layers")
         self.network = MLP((3, *image_size), hidden_dim, num_layers)
+        # N(0, 0.02): Appendix B.1, for every model but SPADE and StyleGAN2.
         init_normal(self.network)
         self.objective = objective
         self.mse_weight = mse_weight

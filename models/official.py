@@ -1,8 +1,8 @@
 """Official checkpoints: networks built and loaded from published state dicts.
 
-What the shapes of the weights tell about the architecture is read from them. Options that are given all the same,
-under the names of the official programs (as in the ``opt.txt`` beside a checkpoint), must agree with it. How each
-network is found in its weights stands beside the network.
+The architecture is read from the shapes of the weights, by a function that stands beside each network. Options under
+the names of the official programs (as in the ``opt.txt`` beside a checkpoint) are needed only for what shapes do not
+tell; the others may be given, and must then agree with the weights.
 """
 
 import argparse
@@ -33,31 +33,7 @@ KINDS: dict[str, Callable[..., Architecture]] = {
 }
 
 
-# The networks of metrics are imported where they are used: a generator's checkpoint needs none of them.
-def _drn(state_dict: Mapping[str, Any], torch_up: bool | None = None, pool_size: int = 28) -> nn.Module:
-    from ffl.metrics.segmenters import drn_from_state_dict
-
-    return drn_from_state_dict(StateDict("drn", state_dict).tensors, torch_up=torch_up, pool_size=pool_size)
-
-
-def _upernet(state_dict: Mapping[str, Any]) -> nn.Module:
-    from ffl.metrics.segmenters import upernet_from_state_dict
-
-    parts = {part: StateDict("upernet", state) for part, state in state_dict.items() if isinstance(state, Mapping)}
-    return upernet_from_state_dict({part: state.tensors for part, state in parts.items()})
-
-
-def _inception_fid(state_dict: Mapping[str, Any]) -> nn.Module:
-    from ffl.metrics.inception import load_inception
-
-    return load_inception(StateDict("inception_fid", state_dict).tensors)
-
-
-METRIC_NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "drn": _drn,
-    "upernet": _upernet,
-    "inception_fid": _inception_fid,
-}
+METRIC_NETWORKS = ("drn", "upernet", "inception_fid")
 
 
 def load_official(kind: str, state_dict: Mapping[str, Any], **options: Any) -> nn.Module:
@@ -79,7 +55,7 @@ def load_official(kind: str, state_dict: Mapping[str, Any], **options: Any) -> n
             network, naming missing, unexpected and wrongly shaped keys.
     """
     if kind in METRIC_NETWORKS:
-        load = METRIC_NETWORKS[kind]
+        load = metric_loaders()[kind]
         allowed = list(inspect.signature(load).parameters)[1:]
         for name in options.keys() - set(allowed):
             raise UserError(f"{kind}: unknown option {name}; it takes {', '.join(allowed) or 'none'}")
@@ -88,6 +64,24 @@ def load_official(kind: str, state_dict: Mapping[str, Any], **options: Any) -> n
         raise UserError(f"unknown kind of checkpoint {kind!r}; it is one of {', '.join([*KINDS, *METRIC_NETWORKS])}")
     found = KINDS[kind](state_dict, **options)
     return found.load(found.network(**found.arguments)).eval()
+
+
+def metric_loaders() -> dict[str, Callable[..., nn.Module]]:
+    """The functions that make the networks of metrics from their official weights."""
+    # Imported here: they need the packages of the extra "metrics", and a generator's checkpoint needs none of them.
+    from ffl.metrics.inception import load_inception
+    from ffl.metrics.segmenters import drn_from_state_dict, upernet_from_state_dict
+
+    def load_upernet(state_dict: Mapping[str, Any]) -> nn.Module:
+        return upernet_from_state_dict(
+            {part: state for part, state in state_dict.items() if isinstance(state, Mapping)}
+        )
+
+    def load_checked_inception(state_dict: Mapping[str, Any]) -> nn.Module:
+        return load_inception(StateDict("inception_fid", state_dict).tensors)
+
+    loaders = (drn_from_state_dict, load_upernet, load_checked_inception)
+    return dict(zip(METRIC_NETWORKS, loaders, strict=True))
 
 
 def read_official(kind: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -44,6 +44,7 @@ class BatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.training or self.statistics == "running":
             return super().forward(x)
+        # The batch norm of one image is an instance norm with weight and bias.
         return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
 
 
@@ -80,18 +81,19 @@ class SkipBlock(nn.Module):
         self.outermost = in_channels is not None
         outer, inner = channels
         biased = norm == "instance"  # batch norm has a bias of its own
-        # The activation of the skipped input happens in place; since ReLU follows the concatenation, skipping
-        # x or LeakyReLU(x) is the same.
+        # LeakyReLU overwrites the input that is skipped. As officially: a ReLU follows the concatenation, and
+        # ReLU(LeakyReLU(x)) is ReLU(x).
         layers: list[nn.Module] = [] if self.outermost else [nn.LeakyReLU(0.2, inplace=True)]
         layers.append(nn.Conv2d(outer if in_channels is None else in_channels, inner, 4, 2, 1, bias=biased))
         if inside is not None:
             if not self.outermost:
                 layers.append(make_norm(norm, inner, statistics))
             layers.append(inside)
-        merged = inner if inside is None else 2 * inner
+        merged = inner if inside is None else 2 * inner  # the level inside appends to its input
         layers.append(nn.ReLU(inplace=True))
         layers.append(nn.ConvTranspose2d(merged, outer, 4, 2, 1, bias=biased or self.outermost))
         layers.append(nn.Tanh() if self.outermost else make_norm(norm, outer, statistics))
+        # Dropout is last, so that the keys of the state dict are the same with and without it.
         if dropout:
             layers.append(nn.Dropout(0.5))
         self.model = nn.Sequential(*layers)
@@ -135,7 +137,9 @@ class UNetGenerator(nn.Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.num_downs, self.ngf, self.norm = num_downs, ngf, norm
         widths = [out_channels, *(ngf * min(2**depth, 8) for depth in range(num_downs))]
+        # The generator learns to ignore a noise input (Isola et al., Section 3.1): dropout is its only randomness.
         self.dropout_widths = {depth: widths[depth] for depth in range(4, num_downs - 1)} if dropout else {}
+        # From the inside out, since each block holds the next one.
         block: SkipBlock | None = None
         for depth in range(num_downs - 1, 0, -1):
             channels = (widths[depth], widths[depth + 1])
@@ -162,6 +166,7 @@ class UNetGenerator(nn.Module):
         height, width = source.shape[-2:]
         shapes = {depth: (c, height >> depth, width >> depth) for depth, c in self.dropout_widths.items()}
         sizes = [c * h * w for c, h, w in shapes.values()]
+        # The sign of a normal variable is a fair coin. One draw for all blocks: a second would repeat its numbers.
         masks = 2 * (latent_noise(index, seed, (sum(sizes),)) > 0).to(source)
         parts = zip(shapes.items(), masks.split(sizes, 1), strict=True)
         return {depth: part.unflatten(1, shape) for (depth, shape), part in parts}
@@ -289,6 +294,8 @@ class Pix2Pix(Model):
         source, real, fake = batch["source"], batch["image"], batch["fake"]
         if phase == "discriminator":
             terms = {}
+            # One half slows the discriminator down relative to the generator (Isola et al., Section 3.3). Generated
+            # images come first, as officially: the running statistics of its batch norm depend on the order.
             for name, image in (("fake", fake.detach()), ("real", real)):
                 logits = self.discriminator(torch.cat([source, image], 1))
                 terms[name] = 0.5 * discriminator_loss(logits, name == "real", self.gan_mode)
@@ -358,7 +365,7 @@ def official_discriminator(state_dict: Mapping[str, Any], **options: Any) -> Arc
     if pixel:
         weights.check_options({"net": "pixel"} | known, options)
         return Architecture(weights, PixelDiscriminator, arguments)
-    num_layers = sum(value.dim() == 4 for value in weights.tensors.values()) - 2  # all but the first and the last
+    num_layers = sum(value.dim() == 4 for value in weights.tensors.values()) - 2  # convolutions but the first and last
     net = "basic" if num_layers == 3 else "n_layers"
     weights.check_options({"net": net, "n_layers_D": num_layers} | known, options)
     return Architecture(weights, PatchDiscriminator, arguments | {"num_layers": num_layers})

@@ -135,6 +135,8 @@ class VariationalAutoencoder(Model):
         real, fake = batch["image"], batch["fake"]
         own = {"mse": self.mse_weight * F.mse_loss(fake, real)} if self.mse_weight else {}
         if self.kl_weight:
+            # The evidence lower bound sums squared errors over C H W values and halves them, and MSE is their mean: the
+            # same factor 2 / (C H W) keeps the balance of the two terms.
             kl = kl_divergence(batch["mean"], batch["log_variance"]).mean()
             own["kl"] = self.kl_weight * 2 * kl / real[0].numel()
         return self.objective(fake, real, own)

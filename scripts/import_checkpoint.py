@@ -21,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from datasets import DATASETS
 from ffl.errors import UserError
 from ffl.files import file_sha256, write_text
 from ffl.training.checkpoint import save_checkpoint
@@ -54,11 +55,12 @@ INSTEAD = {
 }
 # What kind and out decide; a run is neither named nor resumed here.
 RESERVED = ("model", "model.name", "name", "output_root", "resume")
-WIDTH_OVER_HEIGHT = {"cityscapes": 2}  # every other data set is square
 
 
 def import_checkpoint(*, kind: str, file: Path, out: Path, **overrides: str) -> RunDirectory:
     """Turn the weights in an official file into a run.
+
+    Its one checkpoint, ``last.pt``, holds the imported network alone, of no known step.
 
     Args:
         kind: of network, see above.
@@ -66,7 +68,7 @@ def import_checkpoint(*, kind: str, file: Path, out: Path, **overrides: str) -> 
         out: the run directory to make.
         overrides: of the config, as train.py takes them.
     Returns:
-        The run directory. Its one checkpoint, ``last.pt``, holds the imported network alone, of no known step.
+        The run directory.
     Raises:
         UserError: if no data set is given or told, the file is none of this kind, or an override contradicts it.
     """
@@ -89,7 +91,7 @@ def import_checkpoint(*, kind: str, file: Path, out: Path, **overrides: str) -> 
     if model_name == "stylegan2":
         choices.append("model.num_low_precision=0")  # float32 on every device unless told otherwise
     if "dataset" not in given:
-        with naming(file):
+        with name_in_errors(file):
             dataset = usual_data_set(kind, state_dict)
         if dataset is None:
             raise UserError(f"{file}: the weights don't tell the data set; give dataset=... as for train.py")
@@ -98,7 +100,7 @@ def import_checkpoint(*, kind: str, file: Path, out: Path, **overrides: str) -> 
     check(config)
 
     # What the weights say goes into the config, unless the user says otherwise, which is an error.
-    with naming(file):
+    with name_in_errors(file):
         architecture = KINDS[kind](state_dict, **{**untold_options(kind, config), **stored})
         if kind.startswith("stylegan2") and architecture.network is not Generator:
             raise UserError("holds a discriminator, which makes no images; give the file of the generator")
@@ -112,7 +114,7 @@ def import_checkpoint(*, kind: str, file: Path, out: Path, **overrides: str) -> 
 
     # Evaluation will build this model: what it would refuse is refused now, before anything is written.
     model = build_model(**config["model"], image_size=image_size(config), objective=Objective())
-    with naming(file):
+    with name_in_errors(file):
         network = architecture.load(model.get_submodule(network_name))
     weights = {f"{network_name}.{key}": value for key, value in network.state_dict().items()}
 
@@ -157,12 +159,13 @@ def settings_by_weights(model: str, arguments: Mapping[str, Any], config: Config
     dataset = config["dataset"]["name"]
     if model == "ae":
         num_values = arguments["image_shape"][-1]
-        width_over_height = WIDTH_OVER_HEIGHT.get(dataset, 1)
-        height = math.isqrt(num_values // (3 * width_over_height))
-        if 3 * width_over_height * height**2 != num_values:
+        # A flattened image keeps no shape: that of the data set's images is the only one that could be meant.
+        aspect = DATASETS[dataset].aspect
+        height = math.isqrt(num_values // (3 * aspect))
+        if 3 * aspect * height**2 != num_values:
             raise UserError(
                 f"the autoencoder's {num_values} values are no colour image of {dataset}, where width:height is "
-                f"{width_over_height}:1; give another dataset=..."
+                f"{aspect}:1; give another dataset=..."
             )
         return {"dataset.image_size": height} | {f"model.{key}": arguments[key] for key in ("hidden_dim", "num_layers")}
 
@@ -201,7 +204,7 @@ def settings_by_weights(model: str, arguments: Mapping[str, Any], config: Config
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
+def name_in_errors(path: Path) -> Iterator[None]:
     """Name the file in the errors of what is inside."""
     try:
         yield
@@ -212,7 +215,7 @@ def naming(path: Path) -> Iterator[None]:
 def image_size(config: Config) -> tuple[int, int]:
     """(H, W) of the images of a config's data set."""
     height = config["dataset"]["image_size"]
-    return height, height * WIDTH_OVER_HEIGHT.get(config["dataset"]["name"], 1)
+    return height, height * DATASETS[config["dataset"]["name"]].aspect
 
 
 if __name__ == "__main__":

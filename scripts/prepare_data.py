@@ -41,6 +41,7 @@ CELEBA_TEST_LIST = (
     "https://raw.githubusercontent.com/EndlessSora/focal-frequency-loss/"
     "23139f0c906662128a89f878497ee91b205e03d8/datasets/celeba_recon_lists/test.txt"
 )
+DOWNLOADS = ("celeba", "dtd")
 # What unpacking raises for a damaged or hostile archive, beside OSError.
 BAD_ARCHIVE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError)
 VERIFY_CHUNK = 32
@@ -170,40 +171,36 @@ def _download(name: str, data_root: Path) -> None:
     Raises:
         UserError: there is no public download, or it failed.
     """
-    downloads = {"celeba": _download_celeba, "dtd": _download_dtd}
+    # What is there is not fetched again.
     try:
         list_images(name, data_root)
         there = True
     except UserError as err:
         there = False
-        if name not in downloads:
+        if name not in DOWNLOADS:
             raise UserError(f"{err} (no automatic download)") from err
     try:
+        from torchvision import datasets as public
+        from torchvision.datasets import utils
+
         if not there:
             data_root.mkdir(parents=True, exist_ok=True)
-            downloads[name](data_root)
-        if name == "celeba":
-            _download_celeba_list(data_root)
+            if name == "celeba":
+                public.CelebA(str(data_root), split="all", download=True)
+            else:
+                with _keep_members_inside():
+                    public.DTD(str(data_root), download=True)
+        # The paper's test images are told by the authors' list, which CelebA's own archive does not hold.
+        lists = data_root / AUTHORS_LISTS
+        if name == "celeba" and not any((folder / "test.txt").is_file() for folder in (lists, data_root / "celeba")):
+            utils.download_url(CELEBA_TEST_LIST, str(lists), "test.txt")
     except (OSError, RuntimeError, ImportError, *BAD_ARCHIVE) as err:
         reason = " ".join(str(err).split())
         raise UserError(f"download of {name} failed ({reason}); {DATASETS[name].source}") from err
 
 
-def _download_celeba(data_root: Path) -> None:
-    from torchvision.datasets import CelebA
-
-    CelebA(str(data_root), split="all", download=True)
-
-
-def _download_dtd(data_root: Path) -> None:
-    from torchvision.datasets import DTD
-
-    with _members_stay_inside():
-        DTD(str(data_root), download=True)
-
-
 @contextlib.contextmanager
-def _members_stay_inside() -> Iterator[None]:
+def _keep_members_inside() -> Iterator[None]:
     """Let no archive write outside its folder, or make links out of it, or devices: torchvision lets all through.
 
     The published checksum is compared before; this holds even if another archive had the same one.
@@ -216,13 +213,6 @@ def _members_stay_inside() -> Iterator[None]:
         yield
     finally:
         tarfile.TarFile.extraction_filter = before  # type: ignore[assignment]
-
-
-def _download_celeba_list(data_root: Path) -> None:
-    from torchvision.datasets.utils import download_url
-
-    if not (data_root / AUTHORS_LISTS / "test.txt").is_file() and not (data_root / "celeba" / "test.txt").is_file():
-        download_url(CELEBA_TEST_LIST, str(data_root / AUTHORS_LISTS), "test.txt")
 
 
 def table(reports: list[DataReport]) -> str:

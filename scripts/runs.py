@@ -7,12 +7,11 @@ from typing import Any, Literal
 
 from datasets import ImageDataset, Split, build_dataset
 from ffl.errors import UserError
-from ffl.training.checkpoint import load_newest
 from ffl.training.config import Seed, describe, matches
 from ffl.training.model import Model
 from ffl.training.program import Config
 from ffl.training.run_directory import RunDirectory
-from models import restore_model
+from models import load_model
 from run_config import check_named
 
 
@@ -67,9 +66,8 @@ def open_run(
     )
     # A run that was killed while it wrote, or a bad disk, leaves the checkpoint before.
     choices = [directory.last, directory.previous] if checkpoint == "last" else [directory.best]
-    weights, state = load_newest(choices, whole=False)
-    model = restore_model(config, dataset.image_size, weights, state)
-    return OpenedRun(directory, config, dataset, model, weights, state["step"])
+    model, weights, step = load_model(config, dataset.image_size, choices)
+    return OpenedRun(directory, config, dataset, model, weights, step)
 
 
 def checked_config(run: RunDirectory) -> Config:

@@ -22,6 +22,7 @@ from ffl.training.trainer import choose_device
 from models import load_model
 from models.stylegan2 import StyleGAN2
 from models.stylegan2.sampling import image_grid, sample, style_mixing
+from scripts.runs import checked_config
 
 MOST_NUMBERS = 10_000
 
@@ -54,13 +55,15 @@ def sample_images(
         out: the picture; by default in the samples of the run.
     """
     numbers = read_numbers("seeds", seeds)
+    # No data set is opened: samples by seed need none, and it may not be on this machine.
     directory = RunDirectory.open(run)
-    config = directory.config()
+    config = checked_config(directory)
     if config["model"]["name"] != "stylegan2":
         raise UserError(f"{directory.path}: holds a {config['model']['name']}; only StyleGAN2 samples by seed")
-    size = int(config["dataset"]["image_size"])
-    model, _ = load_model(config, (size, size), directory.last)
+    size = config["dataset"]["image_size"]
+    model, _, _ = load_model(config, (size, size), [directory.last, directory.previous])
     assert isinstance(model, StyleGAN2)
+    # What was averaged over training makes better images than the weights of its last step.
     generator = model.to(choose_device(accelerator)).generator_ema.eval()
     if mixing:
         rows = read_numbers("mixing", mixing)

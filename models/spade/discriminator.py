@@ -18,6 +18,7 @@ class ScaleDiscriminator(nn.Module):
     def __init__(self, in_channels: int, ndf: int = 64, num_layers: int = 4) -> None:
         super().__init__()
         self.num_layers = num_layers
+        # Neither the first nor the last layer is normalised, as officially.
         first = nn.Conv2d(in_channels, ndf, 4, 2, 2)
         self.add_module("model0", nn.Sequential(first, nn.LeakyReLU(0.2)))
         widths = [min(ndf * 2**layer, 512) for layer in range(num_layers)]
@@ -29,23 +30,18 @@ class ScaleDiscriminator(nn.Module):
 
     def forward(self, semantics: Tensor, images: Tensor) -> list[Tensor]:
         """(N, C, H, W) and (k N, 3, H, W) to the output of every layer for each image; the last is the logits."""
-        x = self._first(semantics, images)
-        outputs = [x]
-        for layer in range(1, self.num_layers + 1):
-            x = getattr(self, f"model{layer}")(suitable_layout(x))
-            outputs.append(x)
-        return outputs
-
-    def _first(self, semantics: Tensor, images: Tensor) -> Tensor:
-        """The first layer on map and image together."""
-        # A convolution is linear: the map's part is the same for all its images and computed once. That is 3 times as
-        # fast for two images of a map of 19 labels (128x128, forward and backward, one CPU thread).
+        # The first layer sees map and image together. A convolution is linear: the map's part is the same for all its
+        # images and computed once. That is 3 times as fast for two images of a map of 19 labels (128x128, forward and
+        # backward, one CPU thread).
         conv, activation = self.get_submodule("model0").children()
         assert isinstance(conv, nn.Conv2d)
         of_map, of_image = conv.weight.split([semantics.shape[1], images.shape[1]], 1)
         shared = F.conv2d(semantics, of_map, conv.bias, conv.stride, conv.padding)
         own = F.conv2d(images, of_image, None, conv.stride, conv.padding)
-        return activation((own.unflatten(0, (-1, len(semantics))) + shared).flatten(0, 1))
+        outputs = [activation((own.unflatten(0, (-1, len(semantics))) + shared).flatten(0, 1))]
+        for layer in range(1, self.num_layers + 1):
+            outputs.append(getattr(self, f"model{layer}")(suitable_layout(outputs[-1])))
+        return outputs
 
 
 class MultiscaleDiscriminator(nn.Module):
@@ -82,4 +78,5 @@ class MultiscaleDiscriminator(nn.Module):
 
 def halve(x: Tensor) -> Tensor:
     """Half the resolution: means over 3x3 pixels, fewer at the borders."""
+    # Padding does not count, as officially: it would draw the borders towards 0.
     return F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)

@@ -32,6 +32,7 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) in [-1, 1] to μ and log σ², each (N, latent_dim)."""
         x = images
+        # The linear layers fit one size alone.
         if x.shape[-2:] != (INPUT_SIZE, INPUT_SIZE):
             x = F.interpolate(x, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear")
         for layer in range(1, NUM_LAYERS + 1):

@@ -28,6 +28,7 @@ class SpadeNorm(nn.Module):
 
     def __init__(self, num_features: int, semantic_channels: int, hidden: int) -> None:
         super().__init__()
+        # Without weights of its own: scale and shift are those of the modulation.
         self.param_free_norm = SyncBatchNorm2d(num_features, affine=False)
         self.mlp_shared = nn.Sequential(nn.Conv2d(semantic_channels, hidden, 3, padding=1), nn.ReLU(inplace=True))
         self.mlp_gamma = nn.Conv2d(hidden, num_features, 3, padding=1)
@@ -70,6 +71,7 @@ class SpadeBlock(nn.Module):
 
     def forward(self, x: Tensor, semantics: Tensor) -> Tensor:
         """(N, in_channels, h, w) and (N, semantic_channels, h, w) to (N, out_channels, h, w)."""
+        # Main path and learned shortcut normalise the same x. The shortcut has no activation, as in the official code.
         if self.learned_shortcut:
             normalised, for_shortcut = normalise_twice(x, self.norm_0.param_free_norm, self.norm_s.param_free_norm)
             shortcut = self.conv_s(self.norm_s.modulate(for_shortcut, semantics))
@@ -112,6 +114,7 @@ class SpadeGenerator(nn.Module):
             self.fc: nn.Module = nn.Conv2d(semantic_channels, first, 3, padding=1)
         else:
             self.fc = nn.Linear(latent_dim, first * self.first_size[0] * self.first_size[1])
+        # Attributes have the official names, which are the keys of published checkpoints.
         self.head_0 = SpadeBlock(first, first, semantic_channels, hidden)
         self.G_middle_0 = SpadeBlock(first, first, semantic_channels, hidden)
         self.G_middle_1 = SpadeBlock(first, first, semantic_channels, hidden)
@@ -140,6 +143,7 @@ class SpadeGenerator(nn.Module):
             x = self.fc(level)
         else:
             x = self.fc(z).unflatten(1, (-1, *self.first_size))
+        # Every block sees the map again, since normalisation washes out what it says (Park et al., Section 3).
         for name, doubles in self.schedule:
             x = suitable_layout(double(x) if doubles else x)
             if level.shape[-2:] != x.shape[-2:]:

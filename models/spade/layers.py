@@ -41,6 +41,7 @@ class SpectralConv2d(nn.Conv2d):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        # The parameter has the key of torch's spectral norm, and so of official checkpoints.
         weight = self.weight.detach()
         del self.weight
         self.weight_orig = nn.Parameter(weight)

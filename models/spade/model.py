@@ -20,6 +20,7 @@ from models.spade.generator import DOUBLINGS, SpadeGenerator, Upsampling
 from models.spade.layers import init_xavier, suitable_layout
 from models.vae import kl_divergence
 
+# Deep layers count most: they compare content, where shallow ones compare pixels.
 VGG_LAYERS = {"relu1_1": 1 / 32, "relu2_1": 1 / 16, "relu3_1": 1 / 8, "relu4_1": 1 / 4, "relu5_1": 1.0}
 
 
@@ -103,6 +104,8 @@ class Spade(Model):
         betas: tuple[Decay, Decay] = (0.0, 0.9),
     ) -> None:
         super().__init__()
+        # The official default for Cityscapes is "more", for ADE20K "normal". Both load the same weights and make other
+        # images, so that the size decides and not the weights.
         if upsampling is None:
             upsampling = "more" if image_size[1] >= 512 else "normal"
         check_size(image_size, upsampling)
@@ -115,7 +118,7 @@ class Spade(Model):
         self.discriminator = MultiscaleDiscriminator(semantic_channels + 3, ndf)
         self.encoder = ImageEncoder(ngf, latent_dim) if use_vae else None
         init_xavier(self)
-        self.vgg: VGGLoss | None = None
+        self.vgg: VGGLoss | None = None  # loaded by ``phases``: evaluation needs no weights of it
         self.objective = objective
         self.latent_dim = latent_dim
         self.style = style
@@ -158,6 +161,7 @@ class Spade(Model):
             }
 
         fake, own = batch["fake"], {}
+        # The sum over the batch, not its mean, is official: the weight of the divergence grows with the batch.
         if self.encoder is not None and self.kl_weight:
             own["kl"] = self.kl_weight * kl_divergence(batch["mean"], batch["log_variance"]).sum()
         if self.gan_weight or self.feature_weight:
@@ -183,6 +187,7 @@ class Spade(Model):
 
     def _discriminate(self, batch: Batch, fake: Tensor) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
         """Layer outputs of each scale for generated and for real images, from one pass over both."""
+        # One pass also lets statistics of a batch, where a norm has any, be of both kinds together (official code).
         outputs = self.discriminator(batch["semantics"], torch.cat([fake, batch["image"]]))
         count = len(fake)
         return (
@@ -222,6 +227,7 @@ class Spade(Model):
         semantics = self.semantics(batch)
         if self.encoder is None:
             return self.generator(semantics)
+        # The official evaluation draws from the posterior of the real image too, rather than take its mean.
         noise = latent_noise(batch["index"], seed, (self.latent_dim,)).to(semantics)
         if self.style == "prior":
             return self.generator(semantics, noise)

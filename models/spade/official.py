@@ -44,7 +44,8 @@ def official_generator(
     latent_dim = start[1] if len(start) == 2 else None
     most = any(key.startswith("up_4.") for key in weights.tensors)
 
-    # The image size and "normal" or "more" are in no tensor: the same weights make images of several sizes.
+    # The image size and "normal" or "more" are in no tensor: the same weights make images of several sizes. Only the
+    # published networks have sizes that can be told, by their label channels.
     official_width, official_ratio, official_upsampling = SIZES.get(semantic_channels, (None, 1.0, "normal"))
     width = official_width if crop_size is None else crop_size
     ratio = official_ratio if aspect_ratio is None else aspect_ratio

@@ -43,6 +43,7 @@ class DiscriminatorBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, I, H, W) to (N, O, H / 2, W / 2)."""
+        # The sum of two branches has twice the variance of one.
         gain = math.sqrt(0.5)
         return self.conv1(self.conv0(x), gain) + self.skip(x, gain)
 
@@ -98,5 +99,6 @@ class Discriminator(nn.Module):
             half = low_precision(int(name), self.resolution, self.num_low_precision, x.device)
             x = x.to(torch.float16 if half else images.dtype)
             x = block(self.from_rgb(x) if int(name) == self.resolution else x)
+        # The variety of a minibatch shows the discriminator a generator that makes the same image again and again.
         x = self.conv(minibatch_stddev(x.to(images.dtype), self.mbstd_group))
         return self.out(self.linear(x.flatten(1)))

@@ -11,7 +11,7 @@ from models.stylegan2.layers import EqualizedLinear
 from models.stylegan2.ops import LEAKY_GAIN, bias_act, fir_kernel, modulated_conv2d, upsample2d
 
 BOTTOM = 4  # resolution of the learned constant
-MAPPING_LR_MULTIPLIER = 0.01
+MAPPING_LR_MULTIPLIER = 0.01  # a deep mapping network is unstable at the learning rate of the rest (StyleGAN, App. C)
 W_AVERAGE_DECAY = 0.995
 
 Noise = Literal["const", "random", "none"] | Sequence[Tensor]
@@ -95,7 +95,9 @@ class SynthesisLayer(nn.Module):
         self, in_channels: int, out_channels: int, latent_dim: int, resolution: int, up: int, clamp: float | None
     ) -> None:
         super().__init__()
+        # Styles start around 1, which modulates nothing on average.
         self.affine = EqualizedLinear(latent_dim, in_channels, bias_init=1.0)
+        # There is no gain of equalised learning rate on the weight: demodulation would undo it.
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.noise_strength = nn.Parameter(torch.zeros(()))
@@ -184,6 +186,7 @@ class SynthesisBlock(nn.Module):
         x = x.to(dtype=dtype, memory_format=torch.channels_last)
         for layer, w, noise in zip(self.layers, ws.unbind(1), noises, strict=False):
             x = layer(x, w, noise)
+        # Skip connections in place of progressive growing: every resolution adds its part of the image.
         contribution = self.to_rgb(x, ws[:, len(self.layers)])
         return x, contribution if image is None else upsample2d(image, self.fir) + contribution
 
@@ -237,6 +240,7 @@ class SynthesisNetwork(nn.Module):
         )
         if len(noises) != len(layers):
             raise ValueError(f"expected noise for each of {len(layers)} layers, got {len(noises)} tensors")
+        # A block takes the styles of its layers and, for RGB, that of the next block's first layer.
         x = image = None
         start = 0
         for name, block in self.blocks.items():

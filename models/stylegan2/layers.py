@@ -31,6 +31,7 @@ class EqualizedLinear(nn.Module):
         bias_init: float = 0.0,
     ) -> None:
         super().__init__()
+        # Adam's steps do not depend on the size of a gradient: weights that are stored larger learn more slowly.
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
         self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier))
         self.activation: Activation = activation

@@ -98,6 +98,7 @@ class StyleGAN2(Model):
         self.discriminator = Discriminator(
             resolution, channel_base, channel_max, mbstd_group, conv_clamp, num_low_precision
         )
+        # Images are made with the moving average of the weights: single steps of adversarial training scatter widely.
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.register_buffer("path_length_mean", torch.zeros(()))
         self._moved_means: list[Tensor] = []  # of this step's shards; the mean moves when all have been seen
@@ -146,6 +147,7 @@ class StyleGAN2(Model):
         if phase == "path_length":
             ws = self._draw_styles(real[: max(1, len(real) // self.path_length_shrink)])
             images = self.generator.synthesis(ws, "random")
+            # ‖Jᵀ y‖ for a random direction y: it is to be the same for all directions and everywhere in w.
             lengths = path_lengths(images, ws, torch.randn_like(images))
             penalty, moved = path_length_penalty(lengths, self.path_length_mean, PATH_LENGTH_DECAY)
             self._moved_means.append(moved)
@@ -160,6 +162,7 @@ class StyleGAN2(Model):
                 "fake": discriminator_loss(self.discriminator(fake), False, "vanilla"),
             }
 
+        # R1 looks at real images alone: at the optimum the discriminator is flat there (Mescheder et al., 2018).
         if phase == "r1":
             real = real.detach().requires_grad_()
             penalty = r1_penalty(real, self.discriminator(real)).mean()
@@ -168,6 +171,7 @@ class StyleGAN2(Model):
 
     def _draw_styles(self, like: Tensor) -> Tensor:
         """Random styles for as many fakes as ``like`` has images: (N, num_ws, latent_dim). Moves the mean of w."""
+        # Everything is drawn whatever is used, so that style_mixing=0 leaves the other random numbers as they are.
         z = torch.randn(2, len(like), self.generator.latent_dim, device=like.device, dtype=like.dtype)
         num_ws = self.generator.synthesis.num_ws
         start = torch.randint(1, num_ws, (len(like),), device=like.device)
@@ -187,6 +191,7 @@ class StyleGAN2(Model):
         if self.ema_rampup is not None:
             half_life = min(half_life, (images_seen - batch_size) * self.ema_rampup)
         weight = 1 - 0.5 ** (batch_size / max(half_life, 1e-8))
+        # Buffers are copied and not averaged, as officially: the mean of w is an average already.
         averages: list[Tensor] = list(self.generator_ema.parameters())
         current: list[Tensor] = list(self.generator.parameters())
         torch._foreach_lerp_(averages, current, weight)

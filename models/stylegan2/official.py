@@ -20,6 +20,7 @@ from ffl.errors import UserError
 from ffl.state_dicts import Architecture, StateDict, check_keys, load_strict, shorten
 from models.stylegan2.discriminator import Discriminator
 from models.stylegan2.generator import (
+    BOTTOM,
     MAPPING_LR_MULTIPLIER,
     Generator,
     MappingNetwork,
@@ -157,7 +158,8 @@ def shared_arguments(
     Raises:
         UserError: for channels that follow no rule, an option that does not fit, or another low-pass filter.
     """
-    sizes = [4 << i for i in range(len(channels))]
+    # The channels must follow the one rule that our networks are built by.
+    sizes = [BOTTOM << i for i in range(len(channels))]
     base, most = sizes[-1] * channels[-1], channels[0]
     if [block_channels(size, base, most) for size in sizes] != channels:
         raise UserError(
@@ -177,6 +179,7 @@ def shared_arguments(
         raise UserError(f"{weights.kind}: {rule} make channels {expected}, but by its weights they are {channels}")
     weights.check_options({**known, "size": sizes[-1], "img_resolution": sizes[-1]}, given)
 
+    # A checkpoint with another filter would load, and make images that are subtly wrong.
     for key, value in weights.tensors.items():
         if key.endswith(FILTERS) and not value.is_meta:
             with_gain = key.endswith((".conv.blur.kernel", ".upsample.kernel"))  # "rosinality" where it upsamples
@@ -194,6 +197,7 @@ def average_latent(weights: StateDict, keys: Keys, latent_dim: int, num_layers: 
     mapping = MappingNetwork(latent_dim, num_layers)
     names = {key: ours.removeprefix("mapping.") for key, ours in keys.items() if ours.startswith("mapping.")}
     load_strict(mapping, {key: weights.tensors[key] for key in names}, weights.kind, names)
+    # Fixed latents, so that the same file gives the same images on every machine.
     z = np.random.RandomState(0).standard_normal((AVERAGE_LATENTS, latent_dim))
     return mapping(torch.from_numpy(z).to(mapping.w_avg.device, torch.float32)).mean(0)
 
@@ -215,10 +219,11 @@ def _pairs(parts: Iterable[tuple[str, str]], names: Mapping[str, str]) -> Keys:
 
 
 def _synthesis_layers(num_blocks: int) -> Iterator[tuple[int, int, str]]:
-    """(block, layer within the block, our module) from the lowest resolution up."""
+    """(resolution, layer within the block, our module) from the lowest resolution up."""
+    # The first block starts from a constant, and so lacks the layer that doubles the resolution.
     for block in range(num_blocks):
         for layer in range(1 if block == 0 else 2):
-            yield block, layer, f"synthesis.blocks.{4 << block}.layers.{layer}"
+            yield BOTTOM << block, layer, f"synthesis.blocks.{BOTTOM << block}.layers.{layer}"
 
 
 def rosinality_generator_keys(num_blocks: int, num_layers: int) -> Keys:
@@ -235,16 +240,15 @@ def rosinality_generator_keys(num_blocks: int, num_layers: int) -> Keys:
             f"{theirs}.activate.bias": f"{ours}.bias",
             f"noises.noise_{index}": f"{ours}.noise_const",
         }
-    rgb = (
-        ("to_rgb1" if i == 0 else f"to_rgbs.{i - 1}", f"synthesis.blocks.{4 << i}.to_rgb") for i in range(num_blocks)
-    )
+    rgb = ["to_rgb1", *(f"to_rgbs.{i}" for i in range(num_blocks - 1))]
+    blocks = [f"synthesis.blocks.{BOTTOM << i}.to_rgb" for i in range(num_blocks)]
     names = {
         "bias": "bias",
         "conv.weight": "weight",
         "conv.modulation.weight": "affine.weight",
         "conv.modulation.bias": "affine.bias",
     }
-    return keys | _pairs(rgb, names)
+    return keys | _pairs(zip(rgb, blocks, strict=True), names)
 
 
 def rosinality_discriminator_keys(num_blocks: int) -> Keys:
@@ -257,7 +261,7 @@ def rosinality_discriminator_keys(num_blocks: int) -> Keys:
         "conv2.2.bias": "conv1.bias",
         "skip.1.weight": "skip.weight",
     }
-    keys |= _pairs(((f"convs.{i}", f"blocks.{4 << (num_blocks - i)}") for i in range(1, num_blocks)), names)
+    keys |= _pairs(((f"convs.{i}", f"blocks.{BOTTOM << (num_blocks - i)}") for i in range(1, num_blocks)), names)
     return keys | {
         "final_conv.0.weight": "conv.weight",
         "final_conv.1.bias": "conv.bias",
@@ -274,8 +278,8 @@ def nvlabs_generator_keys(sizes: list[int], num_layers: int) -> Keys:
     keys |= _pairs(((f"mapping.fc{i}", f"mapping.layers.{i}") for i in range(num_layers)), SAME)
     affine = SAME | {"affine.weight": "affine.weight", "affine.bias": "affine.bias"}
     layers = (
-        (f"synthesis.b{4 << block}.conv{layer if block else 1}", ours)
-        for block, layer, ours in _synthesis_layers(len(sizes))
+        (f"synthesis.b{size}.conv{layer if size > BOTTOM else 1}", ours)
+        for size, layer, ours in _synthesis_layers(len(sizes))
     )
     keys |= _pairs(layers, affine | {"noise_strength": "noise_strength", "noise_const": "noise_const"})
     rgb = ((f"synthesis.b{size}.torgb", f"synthesis.blocks.{size}.to_rgb") for size in sizes)

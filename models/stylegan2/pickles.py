@@ -31,12 +31,10 @@ class OfficialNetwork:
     """One network of an official pickle.
 
     Attributes:
-        class_name: of the official class.
         arguments: that it was built with.
         state_dict: official keys to tensors.
     """
 
-    class_name: str
     arguments: dict[str, Any]
     state_dict: dict[str, Tensor]
 
@@ -46,6 +44,8 @@ class OfficialNetwork:
         return {"conv_clamp": None} | flatten(self.arguments) | {"num_fp16_res": 0}
 
 
+# While a file is being unpickled it can combine the objects that it gets in any order. These records are inert: they
+# are read only when all of it has been read, and then as untrusted values.
 class _Storage(NamedTuple):
     data: bytes
 
@@ -58,7 +58,6 @@ class _StoredTensor(NamedTuple):
 
 
 class _Record(NamedTuple):
-    class_name: str
     state: dict[str, Any]
 
 
@@ -98,10 +97,10 @@ def _make_parameter(data: Any, *_: Any) -> _StoredTensor:
 
 
 def _make_record(meta: Any) -> _Record:
-    """An object of an official class: its name and attributes; its source code is dropped unread."""
+    """The attributes of an object of an official class; its source code is dropped unread."""
     if not isinstance(meta, dict) or not isinstance(meta.get("state"), dict):
         raise pickle.UnpicklingError("a persistent object without state")
-    return _Record(str(meta.get("class_name")), meta["state"])
+    return _Record(meta["state"])
 
 
 # Every name that a file may refer to. The types are built-in ones, whose attributes can't be overwritten either.
@@ -144,7 +143,7 @@ def read_official_pickle(path: Path) -> dict[str, OfficialNetwork]:
                 raise pickle.UnpicklingError("a network built with arguments that have no names")
             tensors: dict[str, Tensor] = {}
             _collect(record, "", tensors, 0)
-            networks[name] = OfficialNetwork(record.class_name, _plain(arguments, 0), tensors)
+            networks[name] = OfficialNetwork(_plain(arguments, 0), tensors)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the path of an official .pkl") from None
     except Exception as error:  # an unpickler raises anything on bytes that are not a pickle
@@ -174,6 +173,7 @@ def _collect(record: _Record, prefix: str, state: dict[str, Tensor], depth: int)
     """Parameters and buffers of a module and of those inside it, under the keys of a state dict."""
     if depth > MAX_DEPTH:
         raise pickle.UnpicklingError("modules are nested too deep")
+    # A state dict leaves out buffers that a module marks as not persistent, such as constants that it computes.
     temporary = record.state.get("_non_persistent_buffers_set", ())
     for group in ("_parameters", "_buffers"):
         for name, value in dict(record.state.get(group, {})).items():
@@ -189,6 +189,7 @@ def _collect(record: _Record, prefix: str, state: dict[str, Tensor], depth: int)
 def _tensor(stored: Any) -> Tensor:
     if not isinstance(stored, _StoredTensor):
         raise pickle.UnpicklingError(f"a {type(stored).__name__} in the place of a tensor")
+    # The bytes of a storage are themselves a file of torch.save: it is read as strictly as any other.
     storage = torch.load(io.BytesIO(stored.storage.data), map_location="cpu", weights_only=True)
     if not isinstance(storage, torch.storage.TypedStorage):
         raise pickle.UnpicklingError("a storage that is none")

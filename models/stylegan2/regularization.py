@@ -15,6 +15,8 @@ def r1_penalty(images: Tensor, logits: Tensor) -> Tensor:
     Returns:
         (N,), differentiable.
     """
+    # One backward pass of the sum gives the gradient of each image, but for what the minibatch standard deviation
+    # carries from image to image; the official programs leave that in, too.
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum((1, 2, 3))
 
@@ -29,6 +31,7 @@ def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
     Returns:
         (N,), differentiable.
     """
+    # Jᵀ y is the gradient of the product of image and y, so that the Jacobian itself is never formed.
     projected = (images * noise).sum() / math.sqrt(images.shape[2] * images.shape[3])
     (gradient,) = torch.autograd.grad(projected, ws, create_graph=True)
     return gradient.square().sum(2).mean(1).sqrt()

@@ -11,6 +11,7 @@ from models.stylegan2.generator import Generator, Noise
 
 def latents_from_seeds(seeds: Sequence[int], latent_dim: int) -> Tensor:
     """One latent per seed, those of the official programs: float32 (len(seeds), latent_dim)."""
+    # In float64 from numpy's legacy generator, whose stream is frozen, as officially.
     rows = [np.random.RandomState(seed).standard_normal(latent_dim) for seed in seeds]
     return torch.from_numpy(np.stack(rows)).float()
 

@@ -33,6 +33,13 @@ def plain_loop(folder: Path, names: list[str]) -> np.ndarray:
     return np.stack([DECODER((folder / name).read_bytes())["image"] for name in names])
 
 
+def rewrite_about(path: Path, change: dict) -> None:
+    """Change ``cache.json`` as somebody who knows its checksum would."""
+    about = {**json.loads((path / "cache.json").read_text()), **change}
+    del about["checksum"]
+    (path / "cache.json").write_text(json.dumps({**about, "checksum": cache._checksum(about)}))
+
+
 def caches(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.cache"))
 
@@ -103,8 +110,7 @@ def test_digest_is_of_content_and_cache_survives_a_move(tmp_path: Path, images: 
     folder, names = images
     first = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
     shutil.copytree(folder, tmp_path / "moved")  # keeps times of modification
-    decoder = DECODER
-    moved = open_cache(tmp_path / "c", "x", tmp_path / "moved", items(names), decoder)
+    moved = open_cache(tmp_path / "c", "x", tmp_path / "moved", items(names), DECODER)
     assert moved.path == first.path
     os.utime(folder / names[0], (1, 1))
     touched = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
@@ -426,9 +432,7 @@ def test_what_a_cache_says_of_itself_is_not_believed(
     folder, names = images
     path = open_cache(tmp_path / "c", "x", folder, items(names), DECODER).path
     intact = content(path)
-    about = {**json.loads(intact["cache.json"]), **change}
-    del about["checksum"]
-    (path / "cache.json").write_text(json.dumps({**about, "checksum": cache._checksum(about)}))
+    rewrite_about(path, change)
     made = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
     assert np.array_equal(made.arrays["image"], plain_loop(folder, names))
     assert "damaged" in caplog.text
@@ -443,10 +447,7 @@ def test_arrays_of_another_shape_are_not_believed(
     folder, names = images
     path = open_cache(tmp_path / "c", "x", folder, items(names), DECODER).path
     np.save(path / "image.npy", array)
-    about = json.loads((path / "cache.json").read_text())
-    del about["checksum"]
-    about["blocks"] = {"image": cache._sync_and_sum(path / "image.npy")}
-    (path / "cache.json").write_text(json.dumps({**about, "checksum": cache._checksum(about)}))
+    rewrite_about(path, {"blocks": {"image": cache._sync_and_sum(path / "image.npy")}})
     made = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
     assert np.array_equal(made.arrays["image"], plain_loop(folder, names))
     assert "damaged" in caplog.text

@@ -150,7 +150,6 @@ def test_skipped_images_are_left_out_of_names(tmp_path: Path, caplog: pytest.Log
         build(tmp_path, "folder", "train", **options)
     made = build(tmp_path, "folder", "train", on_error="skip", **options)
     assert made.names == ["000000", "000002", "000003", "000004"]
-    assert made.skipped == 1
     assert "1 of 5 images skipped" in caplog.text
     want = ResizeCrop(8)((folder / names[4]).read_bytes())["image"]
     assert np.array_equal(made.batch(np.array([3]), None)["image"][0].numpy(), want)

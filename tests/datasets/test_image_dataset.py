@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.base import ImageDataset, item_uniforms
+from datasets.base import ImageDataset, _mix, item_uniforms
 
 
 def make(count: int = 40, **options: object) -> ImageDataset:
@@ -14,8 +14,6 @@ def make(count: int = 40, **options: object) -> ImageDataset:
 def test_item_uniforms_follow_splitmix64() -> None:
     # The first outputs of SplitMix64 seeded with 0, as published with its reference implementation.
     published = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
-    from datasets.base import _mix
-
     gamma = np.uint64(0x9E3779B97F4A7C15)
     assert _mix(np.arange(1, 4, dtype=np.uint64) * gamma).tolist() == published
 

@@ -280,7 +280,6 @@ def test_unknown_ids_are_named_with_their_file(tmp_path: Path) -> None:
         cityscapes(tmp_path)
     dataset = cityscapes(tmp_path, on_error="skip")
     assert dataset.names == ["town_000000_000019", "town_000002_000019"]
-    assert dataset.skipped == 1
 
 
 def test_255_becomes_the_unknown_label_where_there_is_one(tmp_path: Path) -> None:
@@ -405,3 +404,21 @@ def test_real_cityscapes_trains_with_instances(tmp_path: Path) -> None:
         cityscapes(tmp_path, "test")
     edges = cityscapes(tmp_path, "test", missing_instances="labels").batch(np.arange(10), None)["instance"]
     assert sum(int(instance.max()) > 1000 for instance in edges) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (Cityscapes, {}),
+        (Cityscapes, {"instances": "labels", "labels_only": True}),
+        (Cityscapes, {"instances": "none"}),
+        (ADE20K, {}),
+        (CelebAMaskHQ, {"labels_only": True}),
+    ],
+)
+def test_batches_hold_what_the_data_set_says_it_provides(
+    tmp_path: Path, kind: type[SemanticImages], options: dict[str, Any]
+) -> None:
+    {Cityscapes: make_cityscapes, ADE20K: make_ade20k, CelebAMaskHQ: make_celeba_mask}[kind](tmp_path)
+    batch = opened(kind, tmp_path, **options).batch(np.array([0]), None)
+    assert batch.keys() == kind.provides(**options) | {"index"}

@@ -35,6 +35,7 @@ from models.official import load_official
 from models.pix2pix import UNetGenerator
 from models.spade import SpadeGenerator
 from models.stylegan2 import Discriminator
+from run_config import check
 from scripts import import_checkpoint as program
 from scripts.import_checkpoint import image_size
 
@@ -64,7 +65,7 @@ def imported(kind: str, state: Mapping[str, Any], *overrides: str) -> RunDirecto
 
 def model_of(run: RunDirectory, height: int, width: int) -> Model:
     """The model of a run as the evaluation program loads it."""
-    model, step = load_model(run.config(), (height, width), run.last)
+    model, _, step = load_model(run.config(), (height, width), [run.last])
     assert step is None
     return model.eval()
 
@@ -354,7 +355,7 @@ def test_run_tells_where_it_comes_from() -> None:
     state = load_checkpoint(run.last, whole=False)
     assert state["networks"] == ["network"]
     assert all(key.startswith("network.") for key in state["model"])
-    train.check(run.config())
+    check(run.config())
 
 
 @pytest.mark.parametrize("kind", ["vanilla_ae", "pix2pix_generator"])
@@ -421,7 +422,7 @@ def files() -> None:
     ("arguments", "message"),
     [
         (AE[:2], "out is missing: expected out=a path"),
-        ([*AE[:2], "out="], "out=.: exists already"),
+        ([*AE[:2], "out="], "out=: expected a path"),
         (["kind=upernet", *AE[1:]], "upernet101_encoder --file PATH, and likewise upernet101_decoder"),
         (["kind=inception_fid", *AE[1:]], "python scripts/download_weights.py inception_fid --file PATH"),
         (["kind=pix2pix_discriminator", *AE[1:]], "import the generator with kind=pix2pix_generator"),
