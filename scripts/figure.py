@@ -25,7 +25,6 @@ from ffl.files import write_text
 from ffl.ranges import Count
 from ffl.training.command import run_script
 from ffl.training.run_directory import RunDirectory
-from ffl.training.words import CONFIG_DIR
 from scripts.figures.comparison import BASELINES, BLOCKS, comparison, comparison_figure, figure1
 from scripts.figures.loss_curve import LOSS_RUNS, figure14
 from scripts.figures.one_image import figure2, figure3, figure12
