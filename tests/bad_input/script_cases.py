@@ -192,11 +192,11 @@ def with_broken_link(place: Place) -> None:
 
 PREPARATIONS = [
     prepared("word", "verify", "verify", "key=value", "forgot =true"),
-    prepared("flag", "--verify", "--verify", "key=value", "options of other programs"),
-    prepared("no-such-key", "root=x", "root", "there are data_root", "another name"),
+    prepared("flag", "--checksum", "--checksum", "key=value", "options of other programs"),
+    prepared("no-such-key", "root=x", "root", "data_root", "another name"),
     prepared("no-such-data-set", "dataset=imagenet", "dataset=imagenet", "there are photos", "not used here"),
-    prepared("no-workers", "workers=0", "workers=0", "positive number", "nobody to do it"),
-    prepared("workers-of-text", "workers=many", "workers=many", "positive number", "not a number"),
+    prepared("no-workers", "workers=0", "workers=0", "an integer at least 1", "nobody to do it"),
+    prepared("workers-of-text", "workers=many", "workers=many", "an integer at least 1", "not a number"),
     prepared("truth", "verify=maybe", "verify=maybe", "true or false", "neither"),
     prepared("download-all", "download=true", "download=true", "dataset=dtd", "hundreds of gigabytes"),
     prepared("folder-alone", "folder=x", "folder=DIR", "dataset=folder", "which data set?"),
