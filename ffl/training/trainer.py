@@ -141,8 +141,12 @@ class Trainer:
         base_lr = self.training_step.phases[0].lr
         began = time.perf_counter()
         model.train()
-        logger = Logger(run, self.start, self.total_steps, loader.batch_size)
-        with StopSignals() as signals, report_failed_writes(run.path, ADVICE), contextlib.closing(logger):
+        # Signals first: one that comes while the log files are opened must find the run ready to save itself.
+        with (
+            StopSignals() as signals,
+            report_failed_writes(run.path, ADVICE),
+            contextlib.closing(Logger(run, self.start, self.total_steps, loader.batch_size)) as logger,
+        ):
             for step, shards in loader.batches(self.start, self.total_steps):
                 done = step + 1
                 ends = done == self.total_steps
