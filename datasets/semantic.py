@@ -99,7 +99,8 @@ class SemanticImages(FileImages):
                 f"such as {listing.root / missing[0]}; {cls.source}"
             )
         # Instance maps may be fewer: some copies of Cityscapes come without.
-        has_map = [maps.instance is not None and (listing.root / maps.instance).is_file() for maps in companions]
+        wanted = [maps.instance if instances == "maps" else None for maps in companions]
+        has_map = [file is not None and (listing.root / file).is_file() for file in wanted]
         absent = [maps.instance for maps, there in zip(companions, has_map, strict=True) if not there]
         if instances == "maps" and absent:
             how_many = f"{len(absent)} of {len(paths)} items of the {split} split have no instance map"
@@ -112,8 +113,7 @@ class SemanticImages(FileImages):
         # The files of an item, in the order that ``SemanticDecoder`` takes them.
         items = []
         for path, maps, there in zip(paths, companions, has_map, strict=True):
-            instance = maps.instance if instances == "maps" and there else None
-            files = (None if labels_only else path, maps.label, instance)
+            files = (None if labels_only else path, maps.label, maps.instance if there else None)
             items.append(tuple(file for file in files if file is not None))
         decoder = SemanticDecoder(*size, cls.label_ids, image=not labels_only, instance=instances != "none")
         return Preparation(items, [maps.name for maps in companions], decoder)
