@@ -216,7 +216,9 @@ def measure(
     # Networks take most of the time of an evaluation, and the real images are those of the evaluation before: what was
     # seen in them is kept. Process 0 alone holds it, since what processes hold adds up.
     referenced: set[str] = set()
-    for name, metric in metrics.items() if reference is not None else ():
+    for name, metric in metrics.items():
+        if reference is None:
+            break
         if isinstance(metric, FrechetDistance) or (isinstance(metric, TwoSampleMetric) and reference.keeps_rows):
             if distributed.rank() == 0:
                 metric.set_reference(reference.features(metric.extractor, metric.output))
