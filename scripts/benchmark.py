@@ -5,7 +5,7 @@
 loss        forward and backward, beside the authors' package and one pair of transforms; peak memory
 overhead    what it adds to a training step of a model at the paper's size (Appendix B.2)
 throughput  the autoencoder on CelebA (data_root) end to end, beside the authors' recipe, rewritten
-metrics     PSNR, SSIM, LFD, Fréchet distance and Inception features, beside what others use
+metrics     PSNR, SSIM, LFD, Fréchet distance and the networks of metrics, beside what others use
 floor       training steps of StyleGAN2 and SPADE, beside their convolutions alone
 growth      cost against image size, batch and data set size; with json=FILE also growth.png and growth.md beside it
 

@@ -86,6 +86,12 @@ def test_metrics_are_measured_and_equal_their_peers(tmp_path: Path) -> None:
     assert rows["frechet distance"]["targets"][1]["value"] < 1e-9
     assert rows["inception features"]["difference"] < 1e-4
     assert rows["ssim 16x16"]["skimage_s"] > 0
+    for name in ("efficientnet-lite0 features", "st-lpips (alex) 64x64"):
+        (target,) = rows[name]["targets"]
+        assert target["value"] > 0 < rows[name]["peer_s"]
+    assert rows["efficientnet-lite0 features"]["images_per_second"] == pytest.approx(
+        1 / rows["efficientnet-lite0 features"]["ours_s"]
+    )
 
 
 def test_growth_writes_a_plot_and_a_table(tmp_path: Path) -> None:
