@@ -20,6 +20,8 @@ ATTRIBUTES = {
     "psnr": ("pairs", True, "PSNR", 1, None),
     "ssim": ("pairs", True, "SSIM", 1, None),
     "lpips": ("pairs", False, "LPIPS", 1, None),
+    "stlpips_alex": ("pairs", False, "ST-LPIPS", 1, None),
+    "stlpips_vgg": ("pairs", False, "ST-LPIPS (VGG)", 1, None),
     "fid": ("sets", False, "FID", 1, None),
     "fd_effnet_lite0": ("sets", False, "FD-EffNet", 1, None),
     "fd": ("sets", False, "FD", 1, None),
@@ -39,10 +41,13 @@ ATTRIBUTES = {
 SPECTRUM = ["spectrum_distance", "spectrum_distance_top"]
 SCORES = ["fid", "fd_effnet_lite0", "is", "is_effnet_lite0"]
 TASK_METRICS = {
-    "reconstruction": ["psnr", "ssim", "lpips", "fid", "fd_effnet_lite0", "lfd", *SPECTRUM],
+    "reconstruction": ["psnr", "ssim", "lpips", "stlpips_alex", "fid", "fd_effnet_lite0", "lfd", *SPECTRUM],
     "synthesis": [*SCORES, "kid", "kd_effnet_lite0", "precision", "recall", *SPECTRUM],
-    "translation": [*SCORES, "kd_effnet_lite0", *SPECTRUM],
-    "semantic": ["miou", "accuracy", "accuracy_all", "fid", "fd_effnet_lite0", "kd_effnet_lite0", *SPECTRUM],
+    "translation": ["stlpips_alex", *SCORES, "kd_effnet_lite0", *SPECTRUM],
+    "semantic": [
+        *("miou", "accuracy", "accuracy_all", "stlpips_alex", "fid", "fd_effnet_lite0", "kd_effnet_lite0"),
+        *SPECTRUM,
+    ],
 }
 
 
@@ -85,6 +90,15 @@ def test_missing_weights_say_how_to_get_them(
     monkeypatch.setenv("FFL_WEIGHTS", str(tmp_path))
     with pytest.raises(MissingWeights, match=rf"^{re.escape(WEIGHTS[weights].filename)} .* {weights}$"):
         build_metric(name, **options)
+
+
+@pytest.mark.parametrize("name", ["stlpips_alex", "stlpips_vgg"])
+def test_an_absent_package_says_how_to_get_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "stlpips_pytorch", None)
+    with pytest.raises(
+        MissingWeights, match=r"^stlpips_pytorch/.* is not installed; run: pip install stlpips-pytorch$"
+    ):
+        build_metric(name)
 
 
 def test_options_reach_the_metric() -> None:
