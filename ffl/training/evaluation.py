@@ -305,11 +305,11 @@ def band_power_of(sizes: set[tuple[int, int]], paired: bool, device: torch.devic
 
 
 def results_table(records: list[Record]) -> str:
-    """Markdown table of values with the direction of improvement and, for sets, the value without a difference.
+    """Markdown table of values with the direction of improvement and the floor of what compares sets.
 
     Lines below it say what is missing, what to beware of, and the power by band.
     """
-    lines = ["| metric | value | halves of real | images |", "| --- | --- | --- | --- |"]
+    lines = ["| metric | value | floor | images |", "| --- | --- | --- | --- |"]
     notes = []
     for record in records:
         if record.metric == BANDS:
@@ -326,6 +326,8 @@ def results_table(records: list[Record]) -> str:
             notes.append(f"{record.metric} is missing: {record.missing}")
         if record.warning:
             notes.append(f"{record.metric}: {record.warning}")
+    if any(record.floor is not None for record in records):
+        notes.insert(0, "floor: the same between two halves of the real images, each of half as many images")
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
