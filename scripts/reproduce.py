@@ -32,6 +32,7 @@ from scripts.reproduction.work import Executor, Job, do_all, in_turn, on_cluster
 from scripts.tables import (
     BASE_SEED,
     OWN,
+    ScaleChange,
     Table,
     check_scale,
     read_table,
@@ -103,7 +104,8 @@ def reproduce(
     for content in tables:
         # An override for all runs must not touch what makes one row differ from another.
         of_rows = [override for row in content.rows.values() for run in row.runs.values() for override in run]
-        of_scale = content.scales[scale].add if scale in content.scales else []
+        change = content.scales.get(scale, ScaleChange())
+        of_scale = [*change.add, *(override for added in change.rows.values() for override in added)]
         own = split_overrides([*of_rows, *of_scale]).keys() | {"resume", "name"}
         if reserved := [key for key in given if key in own]:
             raise UserError(f"{reserved[0]}={given[reserved[0]]}: set by the table")

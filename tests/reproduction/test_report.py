@@ -112,10 +112,13 @@ def test_values_spread_and_differences_over_seeds(outputs: list[str]) -> None:
     bands = by_seed(results.records, "photos_with", "reconstruction", "bands")
     assert list(bands) == [1112, 1113, 1114]
     assert bands[1112].details["real"] == [2.0, 1.0, 1.0]
-    assert "| photos | w/o | 21.167 ± 1.258 | **0.500 ± 0.000** | not run | missing | not run |" in text
-    assert "| photos | w/ | **22.167 ± 1.607** |" in text
+    assert "| photos | w/o | 21.167 ± 1.258 | **0.500 ± 0.000** |" in text
+    assert "| photos | w/ | **22.167 ± 1.607** | **0.500 ± 0.000** |" in text
     assert "| photos: w/ − w/o | +1.000 ± 0.500 | +0.000 ± 0.000 |" in text  # seed by seed
+    # What no run has takes a line and no column.
+    assert "| Dataset | FFL | PSNR ↑ | SSIM ↑ |" in text
     assert text.count("- FID is missing: no weights here") == 1
+    assert "- Not measured yet: LPIPS, ST-LPIPS, KD-EffNet, LFD, " in text
     assert len(results.to_json().splitlines()) == len(results.records) + 6  # a record a line
 
 
@@ -123,19 +126,24 @@ def test_the_paper_beside_ours_quoted_rows_and_units(tmp_path: Path) -> None:
     table, overrides = read_table("5"), [f"data_root={tmp_path / 'data'}", f"output_root={tmp_path / 'outputs'}"]
     for row, score in (("spade_without", 0.25), ("spade_with", 0.5)):
         run = row_run(table, row, "cityscapes", "cpu", overrides)
-        finished_run(run, {"semantic": {"miou": score, "accuracy_all": 0.75, "fid": 100.0}}, steps=10)
+        scores = {"miou": score, "accuracy_all": 0.75, "fid": "no weights", "fd_effnet_lite0": 30.0}
+        scores |= {"spectrum_distance": 0.5} if row == "spade_with" else {}
+        finished_run(run, {"semantic": scores}, steps=10)
     results, text = _results(table, overrides, "cpu")
     assert by_seed(results.records, "spade_with", "cityscapes", "miou")[1112].value == 0.5  # as measured
     assert _missing(results, "spade_with", "ade20k") == "not there yet"
     for line in (
         "# Table 5. SPADE semantic image synthesis",
-        "| CRN | quoted | 52.4 | 77.1 | 104.7 |",
-        "| SIMS | quoted | 47.2 | 75.5 | **49.7** |",
-        "| SIMS | quoted | N/A | N/A | N/A |",
-        "| SPADE + FFL | ours | **50.0** | **75.0** | **100.0** |",  # percent, as printed
-        "|  | paper | **64.2** | **82.5** | **59.5** |",
-        "| SPADE + FFL − SPADE | ours | +25.0 | +0.0 | +0.0 |",
-        "|  | paper | +1.9 | +0.6 | -12.3 |",
+        "Ours, and in brackets the paper's.",
+        "| Method | mIoU ↑ | accu ↑ | FID ↓ | FD-EffNet ↓ | spectrum distance ↓ |",
+        "| CRN | (52.4) | (77.1) | (104.7) |  |  |",
+        "| SIMS | (47.2) | (75.5) | (**49.7**) |  |  |",
+        "| SIMS | (N/A) | (N/A) | (N/A) |",
+        "| SPADE | 25.0 (62.3) | **75.0** (81.9) | (71.8) | **30.0** | not run |",  # percent, as printed
+        "| SPADE + FFL | **50.0** (**64.2**) | **75.0** (**82.5**) | (**59.5**) | **30.0** | 0.500 |",
+        "| SPADE + FFL | (**42.9**) | (**82.4**) | (**33.7**) |",  # nothing of ours
+        "| SPADE + FFL − SPADE | +25.0 (+1.9) | +0.0 (+0.6) | (-12.3) | +0.0 |  |",
+        "- FID is missing: no weights",
         "- Not run: SPADE (ADE20K); SPADE + FFL (ADE20K): not there yet",
         "scale=cpu: fewer images",
     ):
