@@ -16,8 +16,8 @@ from ffl.metrics import METRICS
 from ffl.training.record import Record
 from scripts.audit import audit
 from scripts.audits.claims import Claim, read_claims, read_pairs
-from scripts.audits.evidence import OurSource, PaperSource, RowGroup, Source
-from scripts.audits.operators import difference, judge_claim, shares
+from scripts.audits.evidence import EMBEDDED, OurSource, PaperSource, RowGroup, Source
+from scripts.audits.operators import difference, effect, judge_claim, shares
 from scripts.audits.report import ablation_setting, markdown
 from scripts.audits.verdicts import Item, Numbers, every_part, judge
 from scripts.reproduction.paper import paper_tables
@@ -267,6 +267,72 @@ def test_a_verdict_is_about_the_numbers_that_are_there() -> None:
     assert parts.summary == "1 of 2 parts hold; c: better in 0 of 1, not in m0"
     assert (parts.tested, parts.total) == (3, 5)
     assert judge([gap], "positive", lambda value: value > 0).verdict == "not tested"
+
+
+# What is judged where the official networks are not there.
+
+
+def _source(folder: Path, fid: dict[str, float | None]) -> OurSource:
+    """Rows of Table 1 on faces with LPIPS and its stand-in, and the stand-in of FID; FID itself as given."""
+    records = []
+    for row, gain in (("celeba_without", 0.0), ("celeba_with", 1.0)):
+        embedded = {"stlpips_alex": 0.4 + gain, "fd_effnet_lite0": 100.0 + 2 * gain}
+        records += _records(row, psnr=20.0 + gain, lpips=0.3 - 0.1 * gain, fid=fid[row], **embedded)
+    weights = "no weights; run: python scripts/download_weights.py inception_fid"
+    _write(folder, "table1", [item if item.value else replace(item, missing=weights) for item in records])
+    return OurSource(folder, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("without", "with_ffl", "metrics"),
+    [
+        (None, None, ("PSNR", "LPIPS", "FD-EffNet")),
+        (90.0, None, ("PSNR", "LPIPS", "FD-EffNet")),  # never one row's FID against another's FD-EffNet
+        (90.0, 80.0, ("PSNR", "LPIPS", "FID")),
+    ],
+)
+def test_an_embedded_metric_is_judged_only_where_the_official_one_is_not_there(
+    without: float | None, with_ffl: float | None, metrics: tuple[str, ...], tmp_path: Path
+) -> None:
+    source = _source(tmp_path, {"celeba_without": without, "celeba_with": with_ffl})
+    pair = read_pairs()["ae_celeba"]
+    finding = judge(effect(source, pair), "better")
+    assert finding.metrics == metrics
+    assert (finding.verdict, finding.tested) == ("holds" if "FID" in metrics else "fails", 3)
+    assert finding.numbers[0].endswith("FID -10.000" if "FID" in metrics else "FD-EffNet +2.000")
+    alone = judge(effect(OurSource(tmp_path, "cpu", embedded=False), pair), "better")
+    assert (alone.verdict, alone.metrics) == ("holds", tuple(name for name in metrics if name != "FD-EffNet"))
+
+
+def test_every_operator_takes_the_embedded_metrics_and_names_them(tmp_path: Path) -> None:
+    """The paper's own numbers as if they were ours, under the names of the embedded metrics: the verdicts stay."""
+    for name in [name for name in PaperSource().tables() if name != "stylegan2_1024"]:
+        records = [
+            replace(
+                record,
+                metric=EMBEDDED.get(record.metric, record.metric),
+                value=None if record.value is None else record.value / METRICS[record.metric].unit,
+                provenance={**record.provenance, "seed": 1},
+            )
+            for record in PaperSource().records(name)
+        ]
+        _write(tmp_path, name, records)
+    labels = {METRICS[official].label: METRICS[metric].label for official, metric in EMBEDDED.items()}
+    operators = set()
+    for claim in [claim for claim in CLAIMS.values() if claim.table != "stylegan2_1024"]:
+        printed = judge_claim(claim, PaperSource())
+        if printed.metrics:
+            ours = judge_claim(claim, OurSource(tmp_path, "cpu"))
+            assert (ours.verdict, ours.tested, ours.total) == (printed.verdict, printed.tested, printed.total), claim.id
+            assert ours.metrics == tuple(labels.get(label, label) for label in printed.metrics)
+            alone = judge_claim(claim, OurSource(tmp_path, "cpu", embedded=False))
+            assert alone.metrics == tuple(label for label in printed.metrics if label not in labels)
+            parts = claim.arguments.values() if claim.operator == "all_of" else ()
+            operators |= {claim.operator, *(operator for part in parts for operator in part)}
+    assert operators == {
+        *("all_of", "better", "worse", "order", "share", "close", "loses_most", "most", "gains_more"),
+        *("every_pair_better", "ahead"),
+    }
 
 
 def test_shares_are_of_what_ffl_changes() -> None:

@@ -1,7 +1,10 @@
 """Records of run directories become a table: which of them count, and what is made of them."""
 
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reproduction.run_directories import add_records, finished_run
@@ -225,6 +228,51 @@ def test_the_best_is_bold_within_rows_that_are_compared_and_ties_are_all_bold() 
     text = table_markdown(parse_table("own", content), TableResults("own", "paper", [], records))
     for line in ("| a | 9.000 |", "| b | **8.000** |", "| c | **8.000** |", "| alone | 1.000 |"):
         assert line in text
+
+
+def _made_up(table: Table, values: dict[str, dict[str, float]], dataset: str, **of_records: Any) -> list[Record]:
+    """Records of a table's first group, by row and metric."""
+    (group, *_) = table.groups
+    return [
+        Record(metric, value, 9, {}, {"row": row, "group": group, "seed": 1, "dataset": dataset}, **of_records)
+        for row, metrics in values.items()
+        for metric, value in metrics.items()
+    ]
+
+
+def test_below_the_rows_of_a_data_set_stands_what_its_real_images_are_apart() -> None:
+    table = read_table("1")
+    records = _made_up(table, {"dtd_without": {"psnr": 19.0}, "dtd_with": {"psnr": 18.0}}, "dtd")
+    faces = {"celeba_without": {"psnr": 20.0}, "celeba_with": {"psnr": 21.0}}
+    records += _made_up(table, faces, "celeba")
+    text = table_markdown(table, TableResults("table1", "paper", [], records))
+    assert "real halves" not in text.lower()
+    for row, distance in (("dtd_without", 50.0), ("dtd_with", 40.0)):
+        records += _made_up(table, {row: {"fd_effnet_lite0": distance}}, "dtd", floor=12.5)
+    records += _made_up(table, {"celeba_without": {"fd_effnet_lite0": 107.0}}, "celeba", floor=10.0)
+    text = table_markdown(table, TableResults("table1", "paper", [], records))
+    lines = [re.sub(r" \(.*?\)", "", line) for line in text.splitlines() if line.startswith("| ")]
+    assert lines[:8] == [
+        "| Dataset | FFL | PSNR ↑ | SSIM ↑ | LPIPS ↓ | FID ↓ | FD-EffNet ↓ | LFD ↓ |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| DTD | w/o | **19.000** | | | | 50.000 | |",
+        "| DTD | w/ | 18.000 | | | | **40.000** | |",
+        "| DTD | real halves |  |  |  |  | 12.500 |  |",
+        "| CelebA | w/o | 20.000 | | | | 107.000 | |",
+        "| CelebA | w/ | **21.000** | | | | not run | |",
+        "| CelebA | real halves |  |  |  |  | 10.000 |  |",
+    ]
+    assert text.count("- Real halves: ") == 1
+
+
+def test_coherence_of_older_runs_comes_from_their_bands() -> None:
+    table, row = read_table("photos"), "photos_with"
+    bands = {"edges": [0.5, 2.0], "real": [9.0, 4.0, 1.0], "fake": [9.0, 4.0, 1.0], "error": [0.0, 4.0, 0.5]}
+    records = _made_up(table, {row: {"psnr": 20.0}}, "photos")
+    records += [replace(records[0], metric="bands", value=None, details=bands)]
+    for measured, shown in (([], "0.500"), (_made_up(table, {row: {"coherence_top": 0.25}}, "photos"), "0.250")):
+        text = table_markdown(table, TableResults("photos", "paper", [], [*records, *measured]))
+        assert f"| photos | w/ | 20.000 | {shown} |" in text
 
 
 @pytest.mark.parametrize("name", table_names())
