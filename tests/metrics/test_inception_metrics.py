@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ffl.metrics.features import InceptionFeatures
 from oracles import Case, names
 from tiny_networks import random_images, tiny_features
 from torch import Tensor
@@ -16,7 +17,6 @@ from ffl.errors import UserError
 from ffl.metrics import FID, KID, ImageMetric, InceptionScore, build_metric
 from ffl.metrics.frechet import FeatureStatistics, frechet_distance
 from ffl.metrics.inception import InceptionFID, load_inception
-from ffl.metrics.inception_features import InceptionFeatures
 from ffl.metrics.inception_score import inception_score
 from ffl.metrics.kid import kernel_distance
 from ffl.metrics.reference_cache import ReferenceCache, hash_images
