@@ -7,7 +7,6 @@ from ffl.errors import UserError, missing_extra
 try:
     from ffl.metrics.base import ImageMetric
     from ffl.metrics.coherence import CoherenceTop
-    from ffl.metrics.fid import FID
     from ffl.metrics.features import FeatureMetric, build_extractor
     from ffl.metrics.fid import FID, FDEffNetLite0, FrechetDistance
     from ffl.metrics.inception import Preprocess
