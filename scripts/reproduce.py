@@ -21,13 +21,15 @@ import yaml
 
 from ffl.errors import UserError
 from ffl.files import report_failed_writes, write_text
+from ffl.metrics import METRICS
 from ffl.ranges import Count
 from ffl.training.command import run_script
 from ffl.training.config import Seed
+from ffl.training.evaluation import metric_options
 from ffl.weights import find_weights
 from run_config import check
 from scripts.reproduction.markdown import table_markdown
-from scripts.reproduction.records import list_images, state_text, table_results, total_steps
+from scripts.reproduction.records import list_images, missing_weights, state_text, table_results, total_steps
 from scripts.reproduction.work import Executor, Job, do_all, in_turn, on_cluster, side_by_side
 from scripts.tables import (
     BASE_SEED,
@@ -184,10 +186,10 @@ def plan_text(jobs: list[Job]) -> str:
             data[config["dataset"]["name"]] = ", ".join(f"{len(v):,} {k}" for k, v in splits.items()) or "embedded"
             left = total_steps(config) if left is None else left
             # Networks that losses of the models look through.
-            for name, weight in {
-                "vgg16": config["loss"]["perceptual"],
-                "vgg19": config["model"].get("vgg_weight"),
-            }.items():
+            for name, weight in (
+                (config["loss"]["perceptual_network"], config["loss"]["perceptual"]),
+                (config["model"].get("vgg_network"), config["model"].get("vgg_weight")),
+            ):
                 if weight and left:
                     find_weights(name, verify=False)
         except UserError as error:
@@ -199,6 +201,16 @@ def plan_text(jobs: list[Job]) -> str:
     text += ["", "Data found", *(f"  {name}: {found}" for name, found in sorted(data.items()))]
     text += ["", "Cannot be trained here"] if problems else []
     text += [f"  {problem}\n    {', '.join(names)}" for problem, names in problems.items()]
+    # Metrics whose networks are not there.
+    unmeasured: dict[str, dict[str, None]] = {}
+    for job in jobs:
+        for metrics in job.metrics.values():
+            options = metric_options(metrics, job.run.config["dataset"]["name"])
+            for name in metrics:
+                if reason := missing_weights(name, **options.get(name, {})):
+                    unmeasured.setdefault(reason, {})[METRICS[name].label] = None
+    text += ["", "Cannot be measured here"] if unmeasured else []
+    text += [f"  {reason}\n    {', '.join(labels)}" for reason, labels in unmeasured.items()]
     text += ["", "Commands: what is not finished is made by reproduce.py, or by hand and then found"]
     return "\n".join([*text, *(f"  {job.run.command}" for job in jobs)])
 

@@ -164,6 +164,12 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
             "Real halves: the same metric between two halves of the real test images, about what a perfect model would "
             "have with half as many images."
         )
+    warnings: dict[str, dict[str, None]] = {}
+    for (_, _, metric), measured in cells.items():
+        for record in measured.values():
+            if record.warning:
+                warnings.setdefault(record.warning, {})[METRICS[metric].label] = None
+    notes += [f"{', '.join(labels)}: {warning}" for warning, labels in warnings.items()]
     notes += table.notes
 
     # Metrics that nobody has measured; those whose weights were not there, and rows without a run, by reason: one is

@@ -170,7 +170,7 @@ def lacking_metrics(directory: RunDirectory, task: str, metrics: list[str], conf
     lacking = [
         name
         for name in metrics
-        if name not in known or (known[name].missing is not None and has_weights(name, **options.get(name, {})))
+        if name not in known or (known[name].missing and missing_weights(name, **options.get(name, {})) is None)
     ]
     # Every evaluation measures the bands too; runs of older versions were evaluated without.
     spectrum = known.get("spectrum_distance")
@@ -192,13 +192,13 @@ def find_test_images(options: Config, data_root: str, cache_dir: str) -> tuple[s
 
 
 @remember
-def has_weights(metric: str, **options: Any) -> bool:
-    """Whether a metric's pretrained weights are there."""
+def missing_weights(metric: str, **options: Any) -> str | None:
+    """How to get a metric's pretrained weights; None where they are there or it needs none."""
     try:
         build_metric(metric, **options)
-    except MissingWeights:
-        return False
-    return True
+    except MissingWeights as error:
+        return str(error)
+    return None
 
 
 def state_text(directory: RunDirectory | None) -> str:
