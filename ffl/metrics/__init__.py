@@ -18,6 +18,7 @@ try:
     from ffl.metrics.segmentation import MeanIoU, PixelAccuracy, PixelAccuracyAll, SegmentationScore
     from ffl.metrics.spectrum_distance import SpectrumDistance, SpectrumDistanceTop
     from ffl.metrics.ssim import SSIM
+    from ffl.metrics.stlpips import STLPIPS, VggSTLPIPS
 except ModuleNotFoundError as error:
     if str(error.name).startswith("ffl"):
         raise
@@ -32,6 +33,7 @@ __all__ = [
     "MSE",
     "PSNR",
     "SSIM",
+    "STLPIPS",
     "CoherenceTop",
     "FDEffNetLite0",
     "FrechetDistance",
@@ -47,6 +49,7 @@ __all__ = [
     "PixelAccuracyAll",
     "SpectrumDistance",
     "SpectrumDistanceTop",
+    "VggSTLPIPS",
     "build_extractor",
     "build_metric",
     "task_metrics",
@@ -62,6 +65,8 @@ METRICS: dict[str, type[ImageMetric]] = {
         PSNR,
         SSIM,
         LPIPS,
+        STLPIPS,
+        VggSTLPIPS,
         FID,
         FDEffNetLite0,
         FrechetDistance,
@@ -84,7 +89,7 @@ METRICS: dict[str, type[ImageMetric]] = {
 CHOOSE_FEATURES = ("fd", "kd", "precision", "recall")
 
 _INCEPTION = (FID, InceptionScore, KID)
-_PRETRAINED = (FeatureMetric, LPIPS, SegmentationScore)
+_PRETRAINED = (FeatureMetric, LPIPS, STLPIPS, SegmentationScore)
 
 
 def build_metric(
@@ -128,7 +133,7 @@ def task_metrics(task: str) -> list[str]:
         Keys of ``METRICS``, in the order of the columns of tables.
 
     Example:
-        >>> task_metrics("translation")[:4]
-        ['fid', 'fd_effnet_lite0', 'is', 'is_effnet_lite0']
+        >>> task_metrics("translation")[:3]
+        ['stlpips_alex', 'fid', 'fd_effnet_lite0']
     """
     return [name for name, metric in METRICS.items() if task in metric.tasks]

@@ -90,6 +90,7 @@ class ImageMetric(Metric):
         tasks: the tasks of models whose default metrics it belongs to, see ``ffl.metrics.task_metrics``.
         higher_is_better: direction of improvement.
         min_images: fewest images (of each kind) that ``compute`` accepts.
+        min_size: fewest pixels of height and of width that an image may have.
         warning: what to know about the latest value, as one line; set by ``compute``.
     """
 
@@ -100,6 +101,7 @@ class ImageMetric(Metric):
     tasks: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[Literal["pairs", "sets", "fakes", "labels"]]
     min_images: int = 1
+    min_size: ClassVar[int] = 1
     warning: str | None = None
     full_state_update = False
 

@@ -12,12 +12,14 @@ import difflib
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import normalize
 
 from ffl.errors import MissingExtra, UserError
 from ffl.files import file_sha256
@@ -188,8 +190,7 @@ class TimmFeatures(FeatureExtractor):
         self.name = name
         self.size = tuple(config["input_size"][-2:])
         self.mode = config["interpolation"] if config["interpolation"] == "bilinear" else "bicubic"
-        for constant in ("mean", "std"):
-            self.register_buffer(constant, torch.tensor(config[constant]).view(1, 3, 1, 1))
+        self.mean, self.std = config["mean"], config["std"]
 
     @classmethod
     def load(cls, name: str) -> "TimmFeatures":
@@ -209,9 +210,7 @@ class TimmFeatures(FeatureExtractor):
             raise MissingExtra(f"features=timm/{name}: {error.name} is not installed; run: pip install timm") from None
         if not timm.is_model(name):
             near = difflib.get_close_matches(name, timm.list_models(pretrained=True), 3, 0.4)
-            advice = (
-                f"did you mean {' or '.join(near)}?" if near else "python -c 'import timm; print(timm.list_models())'"
-            )
+            advice = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists them"
             raise UserError(f"features=timm/{name}: timm {timm.__version__} has no such model; {advice}")
 
         # Nothing is downloaded here, and only safetensors are read: they hold no code.
@@ -225,7 +224,7 @@ class TimmFeatures(FeatureExtractor):
         def build() -> TimmFeatures:
             network = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": file})
             config = timm.data.resolve_model_data_config(network)
-            weights = {"weights": f"{repository}/model.safetensors", "weights_sha256": file_sha256(file)}
+            weights = {"weights": f"{repository}/model.safetensors", "weights_sha256": file_sha256(Path(file))}
             return cls(network.eval().requires_grad_(False), name, config, weights)
 
         return _share(build, "timm", name, file)
@@ -233,12 +232,12 @@ class TimmFeatures(FeatureExtractor):
     def compute(self, images: Tensor) -> dict[str, Tensor]:
         scaled = images.float() / 255
         resized = F.interpolate(scaled, size=self.size, mode=self.mode, align_corners=False, antialias=True)
-        return {"features": self.network((resized.clamp(0, 1) - self.mean) / self.std)}
+        return {"features": self.network(normalize(resized.clamp(0, 1), self.mean, self.std))}
 
     def protocol(self) -> Description:
         preprocess = (
             f"whole image to {self.size[0]}x{self.size[1]}, {self.mode} with antialiasing, "
-            f"mean {self.mean.flatten().tolist()}, std {self.std.flatten().tolist()} of [0, 1]"
+            f"mean {self.mean}, std {self.std} of [0, 1]"
         )
         return {"network": f"timm/{self.name}", "preprocess": preprocess, **self.weights}
 
@@ -343,7 +342,7 @@ class FeatureMetric(GatheringMetric):
 
 
 class TwoSampleMetric(FeatureMetric):
-    """A comparison of all features of real images with all those of generated ones, which subclasses give in ``compare``.
+    """A comparison of all features of real images with all those of generated ones: what ``compare`` says.
 
     Keeps the features of every image as float32; metrics of one network keep the same ones in memory once.
     """
@@ -368,7 +367,7 @@ class TwoSampleMetric(FeatureMetric):
             self.append("first_half", first_half(images).to(torch.uint8))
 
     def set_reference(self, reference: ReferenceFeatures) -> None:
-        """Take the real set from the features of each image (see ``ReferenceCache``). On one rank only: ranks add up."""
+        """Take the real set from the features of its images (see ``ReferenceCache``). On one rank: ranks add up."""
         if reference.features is None or reference.first is None:
             raise ValueError(f"{self.name} takes the features of each image, and only their sums are kept")
         self.append("real", reference.features)

@@ -36,7 +36,7 @@ class FrechetDistance(FeatureMetric):
     Example:
         >>> def brightness(images: Tensor) -> dict[str, Tensor]:  # stands for a network: 64 times the mean
         ...     return {"64": images.float().mean((1, 2, 3))[:, None].expand(-1, 64)}
-        >>> metric = FrechetDistance(output="64", extractor=brightness)
+        >>> metric = FrechetDistance(output="64", extractor=brightness)  # or features="effnet_lite0"
         >>> black = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
         >>> metric.update(black, real=True)
         >>> metric.update(black + 1, real=False)
@@ -64,11 +64,10 @@ class FrechetDistance(FeatureMetric):
         # Sums and not features: 50,000 images would keep 400 MB of features on each side, and the sums take 34 MB.
         # "half" is the first half of the real images.
         for kind in ("real", "half", "fake"):
+            total = torch.zeros(self.dims, dtype=torch.float64)
             self.add_state(f"{kind}_count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-            self.add_state(f"{kind}_total", torch.zeros(self.dims, dtype=torch.float64), dist_reduce_fx="sum")
-            self.add_state(
-                f"{kind}_outer", torch.zeros(self.dims, self.dims, dtype=torch.float64), dist_reduce_fx="sum"
-            )
+            self.add_state(f"{kind}_total", total, dist_reduce_fx="sum")
+            self.add_state(f"{kind}_outer", torch.outer(total, total), dist_reduce_fx="sum")
 
     def update(self, images: Tensor, real: bool) -> None:
         """Add uint8 (N, 3, H, W) images to the real or to the generated set."""

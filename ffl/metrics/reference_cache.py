@@ -78,31 +78,31 @@ class ReferenceCache:
         return self._loaded[path]
 
     def _compute(self, extractor: FeatureExtractor, output: str) -> ReferenceFeatures:
-        sums: list[FeatureStatistics] = []
+        whole, half = None, None
         rows, firsts = [], []
         for images in self.batches:
             features, first = extractor(images)[output].cpu(), first_half(images).cpu()
-            parts = [FeatureStatistics.of(features), FeatureStatistics.of(features[first])]
-            sums = [whole + part for whole, part in zip(sums, parts, strict=True)] if sums else parts
+            part, half_part = FeatureStatistics.of(features), FeatureStatistics.of(features[first])
+            whole, half = (part, half_part) if whole is None or half is None else (whole + part, half + half_part)
             if self.keeps_rows:
                 rows.append(features)
                 firsts.append(first)
-        if not sums:
+        if whole is None or half is None:
             raise ValueError("features need at least one batch of images")
         kept = (torch.cat(rows), torch.cat(firsts)) if self.keeps_rows else (None, None)
-        return ReferenceFeatures(*sums, *kept)
+        return ReferenceFeatures(whole, half, *kept)
 
     def _load(self, path: Path) -> ReferenceFeatures | None:
         """Stored features, or None where there are none or the file is damaged or of another version."""
         try:
             with np.load(path, allow_pickle=False) as stored:
                 arrays = {name: torch.from_numpy(stored[name]) for name in stored.files}
-            sums = [
+            whole, half = (
                 FeatureStatistics(int(arrays[f"{part}_count"]), arrays[f"{part}_total"], arrays[f"{part}_outer"])
                 for part in ("real", "half")
-            ]
+            )
             kept = (arrays["features"], arrays["first"]) if self.keeps_rows else (None, None)
-            return ReferenceFeatures(*sums, *kept)
+            return ReferenceFeatures(whole, half, *kept)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 

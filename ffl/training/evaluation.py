@@ -110,7 +110,7 @@ def check_metrics(names: list[str]) -> None:
 
 
 def choose_metrics(
-    requested: list[str] | None, task: Task, dataset: str | None, num_images: int, num_real: int
+    requested: list[str] | None, task: Task, dataset: str | None, num_images: int, num_real: int, side: int
 ) -> list[str]:
     """The metrics to measure: the requested ones, or else those of the task that the images allow.
 
@@ -120,6 +120,7 @@ def choose_metrics(
         dataset: name of the data set; None for folders of images.
         num_images: number of generated images.
         num_real: number of real images to compare with; 0 where there are none.
+        side: the smallest height or width of the images, in pixels.
     Raises:
         UserError: if a requested metric cannot be measured on these images.
     """
@@ -140,6 +141,9 @@ def choose_metrics(
             reason = "compares with real images, and the data set gives none; leave it out of metrics"
         elif count < fewest:
             reason = f"needs at least {fewest} images, got {count}; evaluate more, or leave it out of metrics"
+        elif side < METRICS[name].min_size:
+            least = METRICS[name].min_size
+            reason = f"takes images of at least {least}x{least} pixels, got a side of {side}; leave it out of metrics"
         if reason is None:
             chosen.append(name)
         elif requested is not None:
@@ -216,7 +220,9 @@ def measure(
     # Networks take most of the time of an evaluation, and the real images are those of the evaluation before: what was
     # seen in them is kept. Process 0 alone holds it, since what processes hold adds up.
     referenced: set[str] = set()
-    for name, metric in metrics.items() if reference is not None else ():
+    for name, metric in metrics.items():
+        if reference is None:
+            break
         if isinstance(metric, FrechetDistance) or (isinstance(metric, TwoSampleMetric) and reference.keeps_rows):
             if distributed.rank() == 0:
                 metric.set_reference(reference.features(metric.extractor, metric.output))

@@ -48,7 +48,7 @@ class Record:
     warning: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values without what few records have; infinities (PSNR of equal images) become strings: JSON has none."""
+        """Plain values without what few records have; infinities (PSNR of equal images) become strings for JSON."""
         plain = dataclasses.asdict(self)
         for name in ("details", "floor", "warning"):
             if plain[name] is None:

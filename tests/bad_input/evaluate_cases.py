@@ -100,6 +100,8 @@ CASES = [
           "generated at another size"),
     files("small-for-ssim", {"a.png": SMALL}, {"a.png": SMALL}, "ssim.*11x11.*8x8", "leave|larger|metrics=|at least",
           "smaller than the window", "ssim"),
+    files("small-for-stlpips", {"a.png": SMALL}, {"a.png": SMALL}, "stlpips_alex: .*21x21.* 8;", "leave it out",
+          "smaller than the network takes", "stlpips_alex"),
     files("several-sizes", {"a.png": PNG, "b.png": OTHER}, {"a.png": PNG, "b.png": OTHER},
           "spectrum_distance.*one size", "resize|one size|leave", "radii differ", "spectrum_distance"),
     files("one-pixel", {"a.png": encoded(noise(1, 1))}, {"a.png": encoded(noise(1, 1))}, "spectrum_distance.*1x1",

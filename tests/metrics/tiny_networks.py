@@ -3,10 +3,10 @@
 from typing import Any
 
 import torch
-from ffl.metrics.features import InceptionFeatures
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ffl.metrics.features import InceptionFeatures
 from ffl.metrics.inception import FEATURE_DIMS
 from ffl.metrics.segmenters import DRNArch, DRNSeg, ResNetEncoder, UPerNet, UPerNetDecoder
 
