@@ -185,7 +185,10 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
     if untried:
         command = f"python scripts/reproduce.py table={table.name.removeprefix('table')}"
         command += f" scale={results.scale}" * (results.scale != "paper")
-        notes.append(f"Not measured yet: {', '.join(untried)}; `{command}` does, where the runs are.")
+        notes.append(
+            f"Not measured: {', '.join(untried)}; `{command}` does where the runs are, unless their images are too "
+            "small or too few."
+        )
     gaps: dict[str, list[str]] = {}
     idle: dict[str, list[str]] = {}
     for (row, group, metric), measured in cells.items():

@@ -510,6 +510,22 @@ def test_the_report_reads_well(report: dict[str, Any], tmp_path: Path) -> None:
     assert str(report["counts"]["claims"]["paper"]["holds"]) in text
 
 
+def test_the_report_says_what_was_judged_in_the_place_of_what(tmp_path: Path) -> None:
+    _source(tmp_path, {"celeba_without": None, "celeba_with": None})
+    report = audit(results=tmp_path, out=tmp_path)
+    (claim,) = [claim for claim in report["claims"] if claim["id"] == "table1.most"]
+    assert (claim["ours"]["verdict"], claim["ours"]["tested"]) == ("holds", 3)
+    assert (claim["official"]["verdict"], claim["official"]["tested"]) == ("holds", 2)
+    cells = report["counts"]["cells"]
+    assert (cells["ours"]["fails"], cells["official"]["fails"]) == (1, 0)
+    assert cells["ours"]["not tested"] == cells["official"]["not tested"] - 1
+    text = (tmp_path / "cpu" / "audit.md").read_text()
+    assert "| **holds**, 3 of 10 | PSNR, LPIPS, FD-EffNet |" in text
+    assert "- Ours: **holds**, 3 of 10, on PSNR, LPIPS, FD-EffNet: better in 2 of 3, not in " in text
+    assert "- Ours, on the paper's metrics alone: **holds**, 2 of 10, on PSNR, LPIPS: better in 2 of 2" in text
+    assert re.search(r"\| FID \| -13\.234 \| yes \| FD-EffNet \+2\.000 \| \*\*no\*\*, 1 seed \|", text)
+
+
 def test_a_fresh_clone_gives_the_published_audit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

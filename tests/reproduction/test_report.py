@@ -121,7 +121,7 @@ def test_values_spread_and_differences_over_seeds(outputs: list[str]) -> None:
     # What no run has takes a line and no column.
     assert "| Dataset | FFL | PSNR ↑ | SSIM ↑ |" in text
     assert text.count("- FID is missing: no weights here") == 1
-    assert "- Not measured yet: LPIPS, ST-LPIPS, KD-EffNet, LFD, " in text
+    assert "- Not measured: LPIPS, ST-LPIPS, KD-EffNet, LFD, " in text
     assert len(results.to_json().splitlines()) == len(results.records) + 6  # a record a line
 
 
