@@ -261,9 +261,8 @@ def test_two_invocations_side_by_side_share_the_work(tmp_path: Path) -> None:
     assert len(runs) == 2
     for run in runs:
         assert [line["step"] for line in RunDirectory(run).log_lines()] == [50, 100, 150]
-        assert (
-            len((run / "metrics.jsonl").read_text().splitlines()) == 10
-        )  # nine metrics, since 16 pixels are too few for ST-LPIPS, and the bands
+        # Nine metrics, since 16 pixels are too few for ST-LPIPS, and the bands.
+        assert len((run / "metrics.jsonl").read_text().splitlines()) == 10
     tables = [text[text.index("# Vanilla") : text.index("\nwritten to")] for text in printed]
     assert tables[0] == tables[1]
     assert "not run" not in tables[0]
