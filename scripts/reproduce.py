@@ -186,12 +186,11 @@ def plan_text(jobs: list[Job]) -> str:
             data[config["dataset"]["name"]] = ", ".join(f"{len(v):,} {k}" for k, v in splits.items()) or "embedded"
             left = total_steps(config) if left is None else left
             # Networks that losses of the models look through.
-            for name, weight in (
-                (config["loss"]["perceptual_network"], config["loss"]["perceptual"]),
-                (config["model"].get("vgg_network"), config["model"].get("vgg_weight")),
-            ):
-                if weight and left:
-                    find_weights(name, verify=False)
+            model, loss = config["model"], config["loss"]
+            if loss["perceptual"] and left:
+                find_weights(loss["perceptual_network"], verify=False)
+            if model.get("vgg_weight") and left:
+                find_weights(model["vgg_network"], verify=False)
         except UserError as error:
             data.setdefault(config["dataset"]["name"], "nothing")
             problems.setdefault(str(error), []).append(run.name)

@@ -80,7 +80,9 @@ OPTIONS = {
         "loss.transform",
         "loss.ablation",
     },
+    "loss.perceptual": {"loss.perceptual_network"},
     "loss.spectral_regularization": {"loss.spectral_form"},
+    "model.vgg_weight": {"model.vgg_network"},
 }
 
 

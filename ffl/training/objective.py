@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ffl.errors import UserError
 from ffl.losses.focal_frequency import FocalFrequencyLoss
-from ffl.losses.perceptual import PerceptualLoss
+from ffl.losses.perceptual import PerceptualLoss, PerceptualNetwork
 from ffl.losses.spectral_regularization import SpectralRegularization
 from ffl.ranges import Count, NonNegative
 
@@ -23,6 +23,7 @@ class Objective(nn.Module):
         weight: its factor (the ``loss_weight`` of the authors' package).
         alpha, patch_factor, ave_spectrum, log_matrix, batch_matrix, transform, ablation: see ``FocalFrequencyLoss``.
         perceptual: weight of ``PerceptualLoss``; 0 is off.
+        perceptual_network: its network: "vgg16" as in the paper, or "stlpips_vgg", which installs with pip.
         spectral_regularization: weight of ``SpectralRegularization``; 0 is off.
         spectral_form: "paper" (differentiable) or "published" (what the published code does: it only rescales the
             other losses).
@@ -40,6 +41,7 @@ class Objective(nn.Module):
         transform: Literal["dft", "dct"] = "dft",
         ablation: Literal["none", "no_freq", "no_phase", "no_ampli", "no_focal"] = "none",
         perceptual: NonNegative = 0.0,
+        perceptual_network: PerceptualNetwork = "vgg16",
         spectral_regularization: NonNegative = 0.0,
         spectral_form: Literal["paper", "published"] = "paper",
     ) -> None:
@@ -60,7 +62,7 @@ class Objective(nn.Module):
             raise UserError(f"loss: {error}") from None
         self.focal_frequency = focal_frequency if ffl else None
         self.perceptual_weight = perceptual
-        self.perceptual = PerceptualLoss() if perceptual else None
+        self.perceptual = PerceptualLoss(network=perceptual_network) if perceptual else None
         self.spectral_weight = spectral_regularization
         self.spectral_form = spectral_form
         self.spectral = SpectralRegularization(form=spectral_form) if spectral_regularization else None

@@ -10,6 +10,7 @@ from ffl.errors import UserError
 from ffl.ranges import Count, Decay, Positive
 from ffl.training.config import OPTIONS, TrainerConfig, check_section, describe, difference, matches, section_defaults
 from ffl.training.objective import Objective
+from models.spade.model import Spade
 
 
 def _build(
@@ -120,9 +121,22 @@ def test_difference_ignores_options_of_what_is_off() -> None:
 
 def test_options_of_what_is_off_are_keys() -> None:
     names = {f"loss.{name}" for name in inspect.signature(Objective).parameters}
-    assert (
-        OPTIONS.keys() | {option for options in OPTIONS.values() for option in options} | {"loss.perceptual"} == names
-    )
+    spade = {"model.vgg_weight", "model.vgg_network"}
+    assert OPTIONS.keys() | {option for options in OPTIONS.values() for option in options} == names | spade
+    assert spade <= section_defaults("model", Spade).keys()
+
+
+@pytest.mark.parametrize(
+    ("term", "network", "default"),
+    [("loss.perceptual", "perceptual_network", "vgg16"), ("model.vgg_weight", "vgg_network", "vgg19")],
+)
+def test_an_older_run_fits_any_network_of_a_loss_that_is_off(term: str, network: str, default: str) -> None:
+    section, weight = term.split(".")
+    defaults = section_defaults("loss", Objective) | section_defaults("model", Spade)
+    for value, other in ((0.0, []), (1.0, [f"{section}.{network}: {default} -> stlpips_vgg"])):
+        old = {section: {weight: value}}
+        assert difference(old, {section: {weight: value, network: default}}, defaults) == []
+        assert difference(old, {section: {weight: value, network: "stlpips_vgg"}}, defaults) == other
 
 
 def test_a_key_that_an_older_config_lacks_stands_for_its_default() -> None:

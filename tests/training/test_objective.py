@@ -31,7 +31,7 @@ FFL_OPTIONS: list[dict[str, Any]] = [
     {"weight": 3.0, "alpha": 2.0, "patch_factor": 2, "ave_spectrum": True, "log_matrix": True},
     {"weight": 3.0, "alpha": 2.0, "patch_factor": 2, "batch_matrix": True, "ablation": "no_phase"},
 ]
-OTHER_OPTIONS = {"ffl", "perceptual", "spectral_regularization", "spectral_form"}
+OTHER_OPTIONS = {"ffl", "perceptual", "perceptual_network", "spectral_regularization", "spectral_form"}
 
 
 def images() -> tuple[Tensor, Tensor]:
@@ -93,19 +93,26 @@ def test_no_option_is_left_out() -> None:
 
 
 class OneSided(nn.Module):
-    """Stands for the perceptual loss, whose weights have to be downloaded: 2 fake - real, on average."""
+    """Stands for the perceptual loss, whose weights may be absent: the mean of 2 fake - real, times a factor."""
+
+    def __init__(self, network: str) -> None:
+        super().__init__()
+        self.factor = {"vgg16": 1, "stlpips_vgg": 3}[network]
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
-        return (2 * fake - real).mean()
+        return self.factor * (2 * fake - real).mean()
 
 
+@pytest.mark.parametrize(("options", "factor"), [({}, 1), ({"perceptual_network": "stlpips_vgg"}, 3)])
 @pytest.mark.parametrize("weight", [1.0, 0.25])
-def test_perceptual_loss_is_weighted(weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_perceptual_loss_is_weighted(
+    weight: float, options: dict[str, Any], factor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ffl.training.objective.PerceptualLoss", OneSided)
     fake, real = images()
-    terms = Objective(perceptual=weight)(fake, real, {"mse": torch.tensor(2.0)})
+    terms = Objective(perceptual=weight, **options)(fake, real, {"mse": torch.tensor(2.0)})
     assert terms["mse"] == 2
-    assert terms["perceptual"].item() == pytest.approx(weight * (2 * fake - real).mean().item(), rel=1e-12)
+    assert terms["perceptual"].item() == pytest.approx(weight * factor * (2 * fake - real).mean().item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.05])
