@@ -21,17 +21,20 @@ import yaml
 
 from ffl.errors import UserError
 from ffl.files import report_failed_writes, write_text
+from ffl.metrics import METRICS
 from ffl.ranges import Count
 from ffl.training.command import run_script
 from ffl.training.config import Seed
+from ffl.training.evaluation import metric_options
 from ffl.weights import find_weights
 from run_config import check
 from scripts.reproduction.markdown import table_markdown
-from scripts.reproduction.records import list_images, state_text, table_results, total_steps
+from scripts.reproduction.records import list_images, missing_weights, state_text, table_results, total_steps
 from scripts.reproduction.work import Executor, Job, do_all, in_turn, on_cluster, side_by_side
 from scripts.tables import (
     BASE_SEED,
     OWN,
+    ScaleChange,
     Table,
     check_scale,
     read_table,
@@ -103,7 +106,8 @@ def reproduce(
     for content in tables:
         # An override for all runs must not touch what makes one row differ from another.
         of_rows = [override for row in content.rows.values() for run in row.runs.values() for override in run]
-        of_scale = content.scales[scale].add if scale in content.scales else []
+        change = content.scales.get(scale, ScaleChange())
+        of_scale = [*change.add, *(override for added in change.rows.values() for override in added)]
         own = split_overrides([*of_rows, *of_scale]).keys() | {"resume", "name"}
         if reserved := [key for key in given if key in own]:
             raise UserError(f"{reserved[0]}={given[reserved[0]]}: set by the table")
@@ -196,6 +200,16 @@ def plan_text(jobs: list[Job]) -> str:
     text += ["", "Data found", *(f"  {name}: {found}" for name, found in sorted(data.items()))]
     text += ["", "Cannot be trained here"] if problems else []
     text += [f"  {problem}\n    {', '.join(names)}" for problem, names in problems.items()]
+    # Metrics whose networks are not there.
+    unmeasured: dict[str, dict[str, None]] = {}
+    for job in jobs:
+        for metrics in job.metrics.values():
+            options = metric_options(metrics, job.run.config["dataset"]["name"])
+            for name in metrics:
+                if reason := missing_weights(name, **options.get(name, {})):
+                    unmeasured.setdefault(reason, {})[METRICS[name].label] = None
+    text += ["", "Cannot be measured here"] if unmeasured else []
+    text += [f"  {reason}\n    {', '.join(labels)}" for reason, labels in unmeasured.items()]
     text += ["", "Commands: what is not finished is made by reproduce.py, or by hand and then found"]
     return "\n".join([*text, *(f"  {job.run.command}" for job in jobs)])
 

@@ -6,6 +6,7 @@ from ffl.errors import UserError, missing_extra
 
 try:
     from ffl.metrics.base import ImageMetric
+    from ffl.metrics.coherence import CoherenceTop
     from ffl.metrics.features import FeatureMetric, build_extractor
     from ffl.metrics.fid import FID, FDEffNetLite0, FrechetDistance
     from ffl.metrics.inception import Preprocess
@@ -33,6 +34,7 @@ __all__ = [
     "PSNR",
     "SSIM",
     "STLPIPS",
+    "CoherenceTop",
     "FDEffNetLite0",
     "FrechetDistance",
     "GenerativePrecision",
@@ -79,6 +81,7 @@ METRICS: dict[str, type[ImageMetric]] = {
         MSE,
         SpectrumDistance,
         SpectrumDistanceTop,
+        CoherenceTop,
     )
 }
 

@@ -16,7 +16,7 @@ from datasets import Split, build_dataset
 from datasets.listing import Listing
 from ffl.errors import UserError
 from ffl.files import file_sha256
-from ffl.metrics import build_metric
+from ffl.metrics import METRICS, build_metric
 from ffl.metrics.bands import SMALLEST
 from ffl.training.config import FREE_KEYS
 from ffl.training.evaluation import metric_options
@@ -166,18 +166,25 @@ def lacking_metrics(directory: RunDirectory, task: str, metrics: list[str], conf
     """Those of ``metrics`` that have to be measured: no record fits, or weights that were missing are here now."""
     known = known_records(directory, task, config)
     options = metric_options(metrics, config["dataset"]["name"])
+    # What images of this size and number do not allow is left out, as evaluate.py leaves it out of its defaults.
+    size = int(config["dataset"]["image_size"])
+    test = find_test_images(config["dataset"], config["data_root"], config["cache_dir"])
+    metrics = [
+        name
+        for name in metrics
+        if METRICS[name].min_size <= size and (test is None or METRICS[name].min_images <= test[1])
+    ]
     # A metric that lacked its weights is measured as soon as they are there, and not again before.
     lacking = [
         name
         for name in metrics
-        if name not in known or (known[name].missing is not None and has_weights(name, **options.get(name, {})))
+        if name not in known or (known[name].missing and missing_weights(name, **options.get(name, {})) is None)
     ]
     # Every evaluation measures the bands too; runs of older versions were evaluated without.
     spectrum = known.get("spectrum_distance")
-    if spectrum is not None and spectrum.value is not None and "bands" not in known and not lacking:
-        large = int(config["dataset"]["image_size"]) >= SMALLEST
-        if large and find_test_images(config["dataset"], config["data_root"], config["cache_dir"]) is not None:
-            lacking.append("spectrum_distance")
+    without_bands = spectrum is not None and spectrum.value is not None and "bands" not in known
+    if without_bands and not lacking and size >= SMALLEST and test is not None:
+        lacking.append("spectrum_distance")
     return lacking
 
 
@@ -192,13 +199,13 @@ def find_test_images(options: Config, data_root: str, cache_dir: str) -> tuple[s
 
 
 @remember
-def has_weights(metric: str, **options: Any) -> bool:
-    """Whether a metric's pretrained weights are there."""
+def missing_weights(metric: str, **options: Any) -> str | None:
+    """How to get a metric's pretrained weights; None where they are there or it needs none."""
     try:
         build_metric(metric, **options)
-    except MissingWeights:
-        return False
-    return True
+    except MissingWeights as error:
+        return str(error)
+    return None
 
 
 def state_text(directory: RunDirectory | None) -> str:

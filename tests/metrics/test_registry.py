@@ -36,12 +36,13 @@ ATTRIBUTES = {
     "mse": ("pairs", False, "MSE", 1, None),
     "spectrum_distance": ("sets", False, "spectrum distance", 1, 3),
     "spectrum_distance_top": ("sets", False, "its top octave", 1, 3),
+    "coherence_top": ("pairs", True, "coherence, top octave", 1, 3),
 }
 # What the paper's tables report for each task, what stands beside it, and the spectrum distance.
 SPECTRUM = ["spectrum_distance", "spectrum_distance_top"]
 SCORES = ["fid", "fd_effnet_lite0", "is", "is_effnet_lite0"]
 TASK_METRICS = {
-    "reconstruction": ["psnr", "ssim", "lpips", "stlpips_alex", "fid", "fd_effnet_lite0", "lfd", *SPECTRUM],
+    "reconstruction": ["psnr", "ssim", "lpips", "stlpips_alex", "fid", "fd_effnet_lite0", "lfd", *SPECTRUM, "coherence_top"],
     "synthesis": [*SCORES, "kid", "kd_effnet_lite0", "precision", "recall", *SPECTRUM],
     "translation": ["stlpips_alex", *SCORES, "kd_effnet_lite0", *SPECTRUM],
     "semantic": [
@@ -65,7 +66,9 @@ def test_default_metrics_of_each_task_in_their_order() -> None:
     assert {task for metric in METRICS.values() for task in metric.tasks} == TASK_METRICS.keys()
 
 
-@pytest.mark.parametrize("name", ["psnr", "ssim", "lfd", "mse", "spectrum_distance", "spectrum_distance_top"])
+@pytest.mark.parametrize(
+    "name", ["psnr", "ssim", "lfd", "mse", "spectrum_distance", "spectrum_distance_top", "coherence_top"]
+)
 def test_metrics_without_weights_build_with_the_same_call(name: str) -> None:
     metric = build_metric(name, verify_weights=False, preprocess="torch_fidelity")
     assert metric.name == name
