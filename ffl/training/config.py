@@ -81,6 +81,7 @@ OPTIONS = {
         "loss.ablation",
     },
     "loss.spectral_regularization": {"loss.spectral_form"},
+    "loss.share": {"loss.share_every"},
 }
 
 
