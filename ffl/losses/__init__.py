@@ -3,5 +3,6 @@
 from ffl.losses.focal_frequency import FocalFrequencyLoss
 from ffl.losses.perceptual import PerceptualLoss
 from ffl.losses.spectral_regularization import SpectralRegularization
+from ffl.losses.weighting import GradientShare, gradient_share
 
-__all__ = ["FocalFrequencyLoss", "PerceptualLoss", "SpectralRegularization"]
+__all__ = ["FocalFrequencyLoss", "GradientShare", "PerceptualLoss", "SpectralRegularization", "gradient_share"]

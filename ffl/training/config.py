@@ -83,6 +83,7 @@ OPTIONS = {
     "loss.perceptual": {"loss.perceptual_network"},
     "loss.spectral_regularization": {"loss.spectral_form"},
     "model.vgg_weight": {"model.vgg_network"},
+    "loss.share": {"loss.share_every"},
 }
 
 

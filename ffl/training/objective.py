@@ -6,13 +6,15 @@ computed at all.
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from ffl.errors import UserError
 from ffl.losses.focal_frequency import FocalFrequencyLoss
 from ffl.losses.perceptual import PerceptualLoss, PerceptualNetwork
 from ffl.losses.spectral_regularization import SpectralRegularization
-from ffl.ranges import Count, NonNegative
+from ffl.losses.weighting import GradientShare
+from ffl.ranges import Count, NonNegative, Share, Whole
 
 
 class Objective(nn.Module):
@@ -27,6 +29,10 @@ class Objective(nn.Module):
         spectral_regularization: weight of ``SpectralRegularization``; 0 is off.
         spectral_form: "paper" (differentiable) or "published" (what the published code does: it only rescales the
             other losses).
+        share: of the gradient at the generator's output that these terms hold together; one factor for all of them,
+            set by ``GradientShare``, then multiplies their weights. None leaves the weights alone.
+        share_every: steps from one reading of the share to the next.
+        start_step: first step, from 0, in which these terms take part.
     """
 
     def __init__(
@@ -44,6 +50,9 @@ class Objective(nn.Module):
         perceptual_network: PerceptualNetwork = "vgg16",
         spectral_regularization: NonNegative = 0.0,
         spectral_form: Literal["paper", "published"] = "paper",
+        share: Share | None = None,
+        share_every: Count = 10,
+        start_step: Whole = 0,
     ) -> None:
         super().__init__()
         # Built even where it is off, so that its options are checked whichever way the switch stands.
@@ -66,6 +75,17 @@ class Objective(nn.Module):
         self.spectral_weight = spectral_regularization
         self.spectral_form = spectral_form
         self.spectral = SpectralRegularization(form=spectral_form) if spectral_regularization else None
+        self.share = GradientShare(share, every=share_every) if share is not None else None
+        if share is not None and not (ffl or perceptual or spectral_regularization):
+            raise UserError(f"loss.share={share}: no loss is on that could hold it; set loss.ffl=true or another one")
+        self.first_step = start_step
+        self.reading_due = False
+        self.active = True
+
+    def start_step(self, step: int) -> None:
+        """Take note of the step, counted from 0, that the next calls belong to. Without it, all terms take part."""
+        self.active = step >= self.first_step
+        self.reading_due = self.share is not None and (step % self.share.every == 0 or not self.share.readings)
 
     def check_image_size(self, height: int, width: int) -> None:
         """Raise UserError where a term that is on cannot take images of that size."""
@@ -86,7 +106,9 @@ class Objective(nn.Module):
             ``losses`` and the weighted extra terms, in that order.
         """
         # A term that is off is not computed, instead of computed and multiplied by zero.
-        terms = dict(losses)
+        if not self.active:
+            return dict(losses)
+        terms: dict[str, Tensor] = {}
         if self.focal_frequency is not None:
             terms["ffl"] = self.focal_frequency(fake, real)
         if self.perceptual is not None:
@@ -97,4 +119,27 @@ class Objective(nn.Module):
             if self.spectral_form == "published":
                 term = term * sum(losses.values())
             terms["spectral_regularization"] = term
-        return terms
+
+        # One factor for all of them keeps their ratios. It is read in the first shard of a step alone, so that a step
+        # worked on in several shards or by several processes has one weight.
+        if self.share is not None:
+            if self.reading_due:
+                if not losses:
+                    raise UserError("loss.share: the model's own losses are all off; give one of them a weight")
+                self.share.read(torch.stack(list(terms.values())).sum(), list(losses.values()), fake)
+                self.reading_due = False
+            terms = {name: self.share.apply_to(term) for name, term in terms.items()}
+        return {**losses, **terms}
+
+    def state(self) -> dict[str, Tensor]:
+        """What the weight that sets itself depends on, for a checkpoint; empty without one."""
+        return {} if self.share is None else self.share.state_dict()
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what ``state`` returned."""
+        if self.share is not None and state:
+            self.share.load_state_dict(state)
+
+    def weight(self) -> float | None:
+        """The weight that ``share`` has found so far, for the log; None without one."""
+        return None if self.share is None else self.share.weight.item()

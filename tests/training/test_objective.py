@@ -9,7 +9,8 @@ import torch
 from scipy.fft import dctn
 from torch import Tensor, nn
 
-from ffl import SpectralRegularization
+from ffl import SpectralRegularization, gradient_share
+from ffl.errors import UserError
 from ffl.training.objective import Objective
 
 # One value other than the default of each option of the focal frequency loss, and some of them together.
@@ -31,11 +32,20 @@ FFL_OPTIONS: list[dict[str, Any]] = [
     {"weight": 3.0, "alpha": 2.0, "patch_factor": 2, "ave_spectrum": True, "log_matrix": True},
     {"weight": 3.0, "alpha": 2.0, "patch_factor": 2, "batch_matrix": True, "ablation": "no_phase"},
 ]
-OTHER_OPTIONS = {"ffl", "perceptual", "perceptual_network", "spectral_regularization", "spectral_form"}
+OTHER_OPTIONS = {
+    "ffl",
+    "perceptual",
+    "perceptual_network",
+    "spectral_regularization",
+    "spectral_form",
+    "share",
+    "share_every",
+    "start_step",
+}
 
 
-def images() -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(7)
+def images(seed: int = 7) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
     fake, real = torch.rand(2, 3, 3, 8, 12, generator=generator, dtype=torch.float64) * 2 - 1
     return fake, real
 
@@ -152,3 +162,61 @@ def test_terms_that_are_off_are_not_there_and_the_models_own_stay_as_they_are() 
     assert list(terms) == ["mse", "ffl", "spectral_regularization"]
     assert terms["mse"] is own["mse"]
     assert list(own) == ["mse"]
+
+
+def own_terms(fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+    """A model's own losses: two that pull at the image, and one that does not."""
+    return {
+        "mse": (fake - real).square().mean(),
+        "l1": (fake - real).abs().mean(),
+        "kl": torch.ones((), dtype=fake.dtype, requires_grad=True) * 3,
+    }
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("terms", [{"ffl": True, "weight": 100.0}, {"ffl": True, "spectral_regularization": 2.0}])
+def test_the_extra_terms_hold_the_share_together_and_keep_their_ratio(share: float, terms: dict[str, Any]) -> None:
+    fake, real = images()
+    fake.requires_grad_()
+    own = own_terms(fake, real)
+    objective = Objective(share=share, **terms)
+    objective.start_step(0)
+    weighted, plain = objective(fake, real, own), Objective(**terms)(fake, real, own)
+    extra = [name for name in plain if name not in own]
+    for name in extra:
+        assert weighted[name].item() == pytest.approx(objective.weight() * plain[name].item(), rel=1e-6)
+    together = {**own, "extra": torch.stack([weighted[name] for name in extra]).sum()}
+    assert gradient_share(together, fake)["extra"] == pytest.approx(share, rel=1e-6)
+
+
+def test_a_share_is_read_in_the_first_shard_of_a_due_step_alone() -> None:
+    objective = Objective(ffl=True, share=0.5, share_every=2)
+    weights = []
+    for step in range(3):
+        objective.start_step(step)
+        for shard in range(2):
+            fake, real = images(seed=10 * step + shard)
+            fake.requires_grad_()
+            objective(fake, real, own_terms(fake, real))
+            weights.append(objective.weight())
+    assert weights[0] == weights[1] == weights[2] == weights[3] != weights[4] == weights[5]
+
+
+def test_terms_join_at_their_first_step() -> None:
+    fake, real = images()
+    own = {"mse": torch.tensor(2.0)}
+    objective = Objective(ffl=True, start_step=3)
+    names = []
+    for step in range(5):
+        objective.start_step(step)
+        names.append(list(objective(fake, real, own)))
+    assert names == [["mse"]] * 3 + [["mse", "ffl"]] * 2
+
+
+def test_a_share_needs_a_loss_that_holds_it_and_another() -> None:
+    with pytest.raises(UserError, match=r"loss.share=0.5: no loss is on that could hold it; set loss.ffl=true"):
+        Objective(share=0.5)
+    objective = Objective(ffl=True, share=0.5)
+    objective.start_step(0)
+    with pytest.raises(UserError, match=r"loss.share: the model's own losses are all off; give one of them a weight"):
+        objective(*images(), {})
