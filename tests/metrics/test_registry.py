@@ -42,7 +42,11 @@ ATTRIBUTES = {
 SPECTRUM = ["spectrum_distance", "spectrum_distance_top"]
 SCORES = ["fid", "fd_effnet_lite0", "is", "is_effnet_lite0"]
 TASK_METRICS = {
-    "reconstruction": ["psnr", "ssim", "lpips", "stlpips_alex", "fid", "fd_effnet_lite0", "lfd", *SPECTRUM, "coherence_top"],
+    "reconstruction": [
+        *("psnr", "ssim", "lpips", "stlpips_alex", "fid", "fd_effnet_lite0", "lfd"),
+        *SPECTRUM,
+        "coherence_top",
+    ],
     "synthesis": [*SCORES, "kid", "kd_effnet_lite0", "precision", "recall", *SPECTRUM],
     "translation": ["stlpips_alex", *SCORES, "kd_effnet_lite0", *SPECTRUM],
     "semantic": [
