@@ -38,6 +38,7 @@ class STLPIPS(PairMetric):
 
     name = "stlpips_alex"
     label = "ST-LPIPS"
+    digits = 3
     tasks: ClassVar[tuple[str, ...]] = ("reconstruction", "translation", "semantic")
     higher_is_better = False
     network: ClassVar[StlpipsNetwork] = "alex"

@@ -408,7 +408,9 @@ def test_all_means_the_eleven_tables_and_shared_runs_are_made_once(wanted: list[
         "reconstruction": [*pairs, *spectra, "coherence_top"],
         "synthesis": [*scores, "kid", "kd_effnet_lite0", "precision", "recall", *spectra],
     }
-    assert jobs["pix2pix-edges2shoes-scalecpu"] == {"translation": [*scores, "kd_effnet_lite0", *spectra]}
+    assert jobs["pix2pix-edges2shoes-scalecpu"] == {
+        "translation": ["stlpips_alex", *scores, "kd_effnet_lite0", *spectra]
+    }
 
 
 def test_the_command_line_is_read(wanted: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,6 +203,17 @@ def test_a_run_of_another_configuration_is_said_to_be_one(outputs: list[str]) ->
     assert "loss.alpha: 3.0 -> 1.0" in _missing(results, "photos_with", "reconstruction")
 
 
+def test_a_run_from_before_a_key_existed_is_found(outputs: list[str]) -> None:
+    table = read_table("photos")
+    run = row_run(table, "photos_with", "reconstruction", overrides=outputs)
+    path = finished_run(run, {"reconstruction": {"psnr": 20.0}}, steps=4).path / "config.yaml"
+    config = path.read_text()
+    assert "perceptual_network: vgg16\n" in config
+    path.write_text(config.replace("  perceptual_network: vgg16\n", ""))
+    results, _ = _results(table, outputs)
+    assert by_seed(results.records, "photos_with", "reconstruction", "psnr")[1112].value == 20.0
+
+
 def test_a_run_that_does_not_tell_where_it_comes_from_is_refused(outputs: list[str]) -> None:
     table = read_table("photos")
     run = row_run(table, "photos_with", "reconstruction", overrides=outputs)
@@ -248,7 +259,7 @@ def test_below_the_rows_of_a_data_set_stands_what_its_real_images_are_apart() ->
     text = table_markdown(table, TableResults("table1", "paper", [], records))
     assert "real halves" not in text.lower()
     for row, distance in (("dtd_without", 50.0), ("dtd_with", 40.0)):
-        records += _made_up(table, {row: {"fd_effnet_lite0": distance}}, "dtd", floor=12.5)
+        records += _made_up(table, {row: {"fd_effnet_lite0": distance}}, "dtd", floor=12.5, warning="few images")
     records += _made_up(table, {"celeba_without": {"fd_effnet_lite0": 107.0}}, "celeba", floor=10.0)
     text = table_markdown(table, TableResults("table1", "paper", [], records))
     lines = [re.sub(r" \(.*?\)", "", line) for line in text.splitlines() if line.startswith("| ")]
@@ -262,7 +273,7 @@ def test_below_the_rows_of_a_data_set_stands_what_its_real_images_are_apart() ->
         "| CelebA | w/ | **21.000** | | | | not run | |",
         "| CelebA | real halves |  |  |  |  | 10.000 |  |",
     ]
-    assert text.count("- Real halves: ") == 1
+    assert text.count("- Real halves: ") == text.count("- FD-EffNet: few images") == 1
 
 
 def test_coherence_of_older_runs_comes_from_their_bands() -> None:
