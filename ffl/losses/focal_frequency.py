@@ -100,10 +100,8 @@ def focal_frequency_loss(
     pred, target = _with_batch(pred, dims), _with_batch(target, dims)
 
     # What does not count is made equal. Where the difference alone matters, zeros are, and they hide NaN in both.
-    counted = None
     if mask is not None:
         mask = mask.bool()[(None,) * (pred.ndim - mask.ndim)]
-        counted = mask.flatten(1).float().mean(1)  # share of each image, or of all
         filling: Tensor | float = target if partial else 0.0
         pred, target = torch.where(mask, pred, filling), torch.where(mask, target, filling)
 
@@ -127,7 +125,7 @@ def focal_frequency_loss(
 
         # The mean over each image, or their sum at once where nothing else is asked for.
         exponent = 0.0 if ablation == "no_focal" else alpha
-        add_up = reduction == "mean" or (reduction == "sum" and counted is None)
+        add_up = reduction == "mean" or (reduction == "sum" and mask is None)
         scale = loss_weight / len(fake) if reduction == "mean" else loss_weight
         if partial:
             fakes, reals = (split_patches(images, patch_factor, dims) for images in (fake, real))
@@ -142,11 +140,10 @@ def focal_frequency_loss(
             value = focal_mean(fake, real, predefined, focus, scale, add_up)
 
         # The mean over what counts in place of that over everything; where nothing counts both are zero.
-        if counted is not None:
-            counted = counted.to(value.dtype)
-            value = value / (counted.mean() if reduction == "mean" else counted).clamp_min(
-                torch.finfo(value.dtype).tiny
-            )
+        if mask is not None:
+            share = mask.flatten(1).to(value.dtype).mean(1)
+            share = share.mean() if reduction == "mean" else share
+            value = value / share.clamp_min(1 / pred.numel())
             value = value.sum() if reduction == "sum" else value
     return value[0] if single and reduction == "none" else value
 
@@ -196,8 +193,8 @@ def focal_spectrum_loss(
         >>> bool(torch.isclose(focal_spectrum_loss(*spectra, half=8), FocalFrequencyLoss()(fake, real)))
         True
     """
-    _check_pair("fake_spectrum", fake_spectrum, "real_spectrum", real_spectrum, dims)
     _check_options(alpha, 1, False, reduction, "dft", "none", dims, prior)
+    _check_pair("fake_spectrum", fake_spectrum, "real_spectrum", real_spectrum, dims)
     sizes = [*fake_spectrum.shape[-dims:]]
     if half is not None:
         if isinstance(half, bool) or half // 2 + 1 != sizes[-1]:
@@ -409,8 +406,8 @@ def _prior_weight(prior: Prior, images: Tensor, patch_factor: int, dims: int, ba
     prior = prior_by_name(prior) if isinstance(prior, str) else prior
     assert basis != "pixels"  # refused with the options
     sizes = tuple(size // patch_factor for size in images.shape[-dims:])
-    weight = prior(radii(sizes, basis, images.real.dtype, images.device)).detach()
-    return weight.expand(*images.shape[:-dims], *(patch_factor,) * dims, *weight.shape)
+    radius = radii(sizes, basis, images.real.dtype, images.device)
+    return prior(radius).detach().expand(*images.shape[:-dims], *(patch_factor,) * dims, *radius.shape)
 
 
 def _with_batch(images: Tensor, dims: int) -> Tensor:
