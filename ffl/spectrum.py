@@ -42,6 +42,16 @@ def idct(spectra: Tensor, dims: int = 2) -> Tensor:
     return spectra
 
 
+def dct2(images: Tensor) -> Tensor:
+    """``dct`` over two axes."""
+    return dct(images, 2)
+
+
+def idct2(spectra: Tensor) -> Tensor:
+    """``idct`` over two axes."""
+    return idct(spectra, 2)
+
+
 @functools.lru_cache(maxsize=16)
 def _dct_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(size, size): row k is the k-th orthonormal DCT-II basis vector."""

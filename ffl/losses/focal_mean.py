@@ -329,8 +329,8 @@ def predefined_weight(name: str, weight: Tensor, images: Tensor, patch_factor: i
         fits = False
     if not fits:
         inner = "C" if images.ndim == dims + 2 else "..."
-        axes = f"(N, patches, {inner}, {AXES[dims]})"
-        raise ValueError(f"{name} must broadcast to {axes} = {shape}, got {tuple(weight.shape)}")
+        wanted = f"(N, patches, {inner}, {AXES[dims]}) = {shape}"
+        raise ValueError(f"{name} must broadcast to {wanted}, got {tuple(weight.shape)}")
     # The weight gets all axes, of which those that only it has are averaged.
     weight = weight.detach().to(images.real.dtype)
     weight = weight.expand(torch.broadcast_shapes(weight.shape, sizes))
