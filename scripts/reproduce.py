@@ -37,6 +37,7 @@ from scripts.tables import (
     ScaleChange,
     Table,
     check_scale,
+    read_results,
     read_table,
     results_path,
     row_run,
@@ -144,7 +145,11 @@ def reproduce(
     reasons = do_all(list(wanted.values()), execute)
 
     # The records of all runs of the tables, also of those that were made before or elsewhere.
-    results = [table_results(content, scale, words, seed_range, reasons) for content in tables]
+    results = []
+    for content in tables:
+        file = results_path(out, scale, content).with_suffix(".json")
+        earlier = read_results(file).records if file.is_file() else []
+        results.append(table_results(content, scale, words, seed_range, reasons, earlier))
     if not any(record.metric != "training" for result in results for record in result.records):
         raise UserError(next(iter(reasons.values()), "none of the rows is there"))
     for content, result in zip(tables, results, strict=True):

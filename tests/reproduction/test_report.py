@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,31 @@ def test_values_spread_and_differences_over_seeds(outputs: list[str]) -> None:
     assert text.count("- FID is missing: no weights here") == 1
     assert "- Not measured: LPIPS, ST-LPIPS, KD-EffNet, LFD, " in text
     assert len(results.to_json().splitlines()) == len(results.records) + 6  # a record a line
+
+
+def test_records_of_runs_that_are_not_here_are_kept_while_they_are_of_the_same_run(
+    outputs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, row = read_table("photos"), "photos_with"
+    for seed in (1112, 1113):
+        run = row_run(table, row, "reconstruction", overrides=outputs, seed=seed)
+        directory = finished_run(run, {"reconstruction": {"psnr": 20.0 + seed - 1112}}, steps=4)
+    earlier = table_results(table, "paper", outputs, range(1112, 1113), {}).records
+
+    def psnr(overrides: list[str]) -> dict[int, float | None]:
+        results = table_results(table, "paper", overrides, range(1112, 1113), {}, earlier)
+        return {seed: r.value for seed, r in by_seed(results.records, row, "reconstruction", "psnr").items()}
+
+    shutil.rmtree(directory.path)
+    assert psnr(outputs) == {1112: 20.0, 1113: 21.0}
+    # Another configuration is another run, and so is one on other images.
+    assert psnr([*outputs, "model.lr=0.5"]) == {}
+    with monkeypatch.context() as patch:
+        patch.setattr("scripts.reproduction.records.count_images", lambda config, split: 31)
+        assert psnr(outputs) == {1112: 20.0}
+    # A run that is here counts, whatever was recorded of it before.
+    finished_run(run, {"reconstruction": {"psnr": 25.0}}, steps=4)
+    assert psnr(outputs) == {1112: 20.0, 1113: 25.0}
 
 
 def test_the_paper_beside_ours_quoted_rows_and_units(tmp_path: Path) -> None:
