@@ -58,14 +58,14 @@ class FourierSpaceLoss(PairLoss):
         super().__init__(reduction)
         if half not in get_args(Half):
             raise ValueError(f"half must be one of {', '.join(map(repr, get_args(Half)))}, got {half!r}")
-        self.half: Half = half
+        self.rows: Half = half
 
     def check_size(self, size: torch.Size) -> None:
         if size[0] < 2:
             raise ValueError(f"H must be at least 2 for half a spectrum, got {size[0]}x{size[1]}")
 
     def terms(self, fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """The phase distance, in radians from 0 to pi, and the amplitude distance; see ``forward`` for the arguments."""
+        """The phase distance, in radians from 0 to pi, and the amplitude distance; arguments as for ``forward``."""
         phase, amplitude = self.reduced(self._distances, fake, real).unbind(-1)
         return phase, amplitude
 
@@ -86,15 +86,13 @@ class FourierSpaceLoss(PairLoss):
     def _spectrum(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the spectrum that ``half`` names, and the amplitude below which a coefficient has no phase."""
         height, width = images.shape[-2:]
-        rows, columns = (
-            torch.hann_window(size, dtype=images.dtype, device=images.device) for size in (height, width)
-        )
+        rows, columns = (torch.hann_window(size, dtype=images.dtype, device=images.device) for size in (height, width))
         windowed = images * (rows[:, None] * columns)
         # Transformed last, the height keeps rows 0 to U/2. Row u is the mirror image of row -u, with opposite phases.
         spectrum = torch.fft.rfft2(windowed, dim=(-1, -2))
-        first = 0 if self.half == "paper" else 1
+        first = 0 if self.rows == "paper" else 1
         floor = _PHASE_FLOOR * torch.linalg.vector_norm(windowed.detach(), dim=(-2, -1), keepdim=True)
         return spectrum[..., first : first + height // 2, :], floor
 
     def extra_repr(self) -> str:
-        return f"half={self.half!r}, reduction={self.reduction!r}"
+        return f"half={self.rows!r}, reduction={self.reduction!r}"

@@ -60,12 +60,13 @@ class HaarLoss(PairLoss):
         # The pyramid is linear, so that of the difference does.
         low = (fake - real).flatten(0, -self.dims - 1)[:, None]
         total = low.new_zeros(len(low))
-        for _ in range(self.levels):
+        for level in range(1, self.levels + 1):
             low, *details = haar_bands(low)
-            total = total + sum(_mean_magnitude(band) for band in details) / len(details)
+            norm = 2 ** (-self.dims * level / 2)
+            total = total + sum(map(_mean_magnitude, details)) * (norm / len(details))
             if self.dims == 3:
-                total = total + _mean_magnitude(low)
-        total = (total + _mean_magnitude(low)) / 2 if self.dims == 2 else total / self.levels
+                total = total + _mean_magnitude(low) * norm
+        total = (total + _mean_magnitude(low) * norm) / 2 if self.dims == 2 else total / self.levels
         return total.view(len(fake), -1).mean(1)
 
     def extra_repr(self) -> str:
@@ -73,19 +74,19 @@ class HaarLoss(PairLoss):
 
 
 def haar_bands(images: Tensor) -> list[Tensor]:
-    """One level of the orthonormal Haar transform along all axes but the first two.
+    """One level of the Haar transform along all axes but the first two, as sums and differences of neighbours.
 
     Args:
         images: (N, 1, H, W) or (N, 1, D, H, W), float32 or float64. An odd size gets a zero (two axes) or a copy of
             its last value (three axes) at its end.
     Returns:
-        Four or eight bands of half the size, the low band first.
+        Four or eight bands of half the size, the low band first; 2 or sqrt(8) times those of the orthonormal transform.
     """
     dims = images.ndim - 2
     odd = [pad for size in reversed(images.shape[2:]) for pad in (0, size % 2)]
     if any(odd):
         images = F.pad(images, odd, mode="constant" if dims == 2 else "replicate")
-    bands = [images * 2 ** (-dims / 2)]
+    bands = [images]
     for axis in range(-dims, 0):
         pairs = [band.unflatten(axis, (-1, 2)).unbind(axis) for band in bands]
         bands = [band for first, second in pairs for band in (first + second, first - second)]
@@ -93,4 +94,5 @@ def haar_bands(images: Tensor) -> list[Tensor]:
 
 
 def _mean_magnitude(bands: Tensor) -> Tensor:
+    """(N, ...) to (N,)."""
     return bands.abs().flatten(1).mean(1)

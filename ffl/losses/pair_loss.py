@@ -1,4 +1,4 @@
-"""What the frequency losses that papers compare with the focal frequency loss share: checks, number types, reduction."""
+"""What the losses that papers compare with the focal frequency loss share: checks, number types, reduction."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
