@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -72,7 +71,7 @@ class WaveletLoss(PairLoss):
         self,
         wavelet: str = "sym7",
         level: int = 1,
-        weights: Sequence[float] = (0.1, 0.01, 0.01, 0.05),
+        weights: tuple[float, float, float, float] = (0.1, 0.01, 0.01, 0.05),
         *,
         dilated: bool = False,
         reduction: Reduction = "mean",
