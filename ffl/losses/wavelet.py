@@ -129,7 +129,7 @@ def stationary_bands(images: Tensor, wavelet: str = "sym7", level: int = 1, dila
     return torch.fft.irfft2(torch.fft.rfft2(images)[..., None, None, :, :] * responses, s=size)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=4)
 def _band_responses(
     wavelet: str, level: int, dilated: bool, height: int, width: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
