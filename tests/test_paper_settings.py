@@ -134,6 +134,7 @@ def test_configuration(model: str, dataset: str) -> None:
         "batch_matrix": False,
         "transform": "dft",
         "ablation": "none",
+        "terms": [],
         "perceptual": 0.0,
         "perceptual_network": "vgg16",
         "spectral_regularization": 0.0,

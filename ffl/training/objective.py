@@ -4,17 +4,20 @@ Built once from ``configs/loss``. Baseline and +FFL runs differ in this object a
 computed at all.
 """
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ffl.errors import UserError
+from ffl.losses import PAIR_LOSSES, PairLoss
 from ffl.losses.focal_frequency import FocalFrequencyLoss
 from ffl.losses.perceptual import PerceptualLoss, PerceptualNetwork
 from ffl.losses.spectral_regularization import SpectralRegularization
 from ffl.losses.weighting import GradientShare
 from ffl.ranges import Count, NonNegative, Share, Whole
+from ffl.training.config import check_section, describe, matches
 
 
 class Objective(nn.Module):
@@ -24,6 +27,8 @@ class Objective(nn.Module):
         ffl: whether the focal frequency loss is on.
         weight: its factor (the ``loss_weight`` of the authors' package).
         alpha, patch_factor, ave_spectrum, log_matrix, batch_matrix, transform, ablation: see ``FocalFrequencyLoss``.
+        terms: further losses, each a name of ``PAIR_LOSSES`` or a mapping with its ``name``, its ``weight`` (1 where it
+            is left out) and its own options.
         perceptual: weight of ``PerceptualLoss``; 0 is off.
         perceptual_network: its network: "vgg16" as in the paper, or "stlpips_vgg", which installs with pip.
         spectral_regularization: weight of ``SpectralRegularization``; 0 is off.
@@ -46,6 +51,7 @@ class Objective(nn.Module):
         batch_matrix: bool = False,
         transform: Literal["dft", "dct"] = "dft",
         ablation: Literal["none", "no_freq", "no_phase", "no_ampli", "no_focal"] = "none",
+        terms: tuple[str | dict[str, Any], ...] = (),
         perceptual: NonNegative = 0.0,
         perceptual_network: PerceptualNetwork = "vgg16",
         spectral_regularization: NonNegative = 0.0,
@@ -70,13 +76,14 @@ class Objective(nn.Module):
         except ValueError as error:
             raise UserError(f"loss: {error}") from None
         self.focal_frequency = focal_frequency if ffl else None
+        self.pair_losses = build_terms(terms)
         self.perceptual_weight = perceptual
         self.perceptual = PerceptualLoss(network=perceptual_network) if perceptual else None
         self.spectral_weight = spectral_regularization
         self.spectral_form = spectral_form
         self.spectral = SpectralRegularization(form=spectral_form) if spectral_regularization else None
         self.share = GradientShare(share, every=share_every) if share is not None else None
-        if share is not None and not (ffl or perceptual or spectral_regularization):
+        if share is not None and not (ffl or terms or perceptual or spectral_regularization):
             raise UserError(f"loss.share={share}: no loss is on that could hold it; set loss.ffl=true or another one")
         self.first_step = start_step
         self.reading_due = False
@@ -94,6 +101,11 @@ class Objective(nn.Module):
             raise UserError(
                 f"loss.patch_factor={patches}: does not divide images of {width}x{height} pixels; choose a divisor"
             )
+        for name, (_, loss) in self.pair_losses.items():
+            try:
+                loss.check_size(torch.Size((height, width)))
+            except ValueError as error:
+                raise UserError(f"loss.terms: {name}: {error}") from None
 
     def forward(self, fake: Tensor, real: Tensor, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """Append the extra terms to a model's own.
@@ -111,6 +123,8 @@ class Objective(nn.Module):
         terms: dict[str, Tensor] = {}
         if self.focal_frequency is not None:
             terms["ffl"] = self.focal_frequency(fake, real)
+        for name, (weight, loss) in self.pair_losses.items():
+            terms[name] = weight * loss(fake, real)
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual_weight * self.perceptual(fake, real)
         if self.spectral is not None:
@@ -143,3 +157,29 @@ class Objective(nn.Module):
     def weight(self) -> float | None:
         """The weight that ``share`` has found so far, for the log; None without one."""
         return None if self.share is None else self.share.weight.item()
+
+
+def build_terms(terms: Sequence[str | Mapping[str, Any]]) -> dict[str, tuple[float, PairLoss]]:
+    """The losses that ``loss.terms`` names, each with its weight, by name.
+
+    Raises:
+        UserError: for an unknown or repeated name, or an option that the loss does not have or take.
+    """
+    built: dict[str, tuple[float, PairLoss]] = {}
+    for term in terms:
+        options: dict[str, Any] = {"name": term} if isinstance(term, str) else dict(term)
+        name, weight = options.pop("name", None), options.pop("weight", 1.0)
+        if not isinstance(name, str) or name not in PAIR_LOSSES:
+            hint = " (loss.ffl=true switches the focal frequency loss on)" if name == "ffl" else ""
+            raise UserError(f"loss.terms: name={name}: expected one of {', '.join(PAIR_LOSSES)}{hint}")
+        section = f"loss.terms.{name}"
+        if name in built:
+            raise UserError(f"{section}: is there twice; name each loss once, with one weight")
+        if not matches(weight, NonNegative):
+            raise UserError(f"{section}.weight={weight}: expected {describe(NonNegative)}")
+        check_section(section, options, PAIR_LOSSES[name], provided={"dims", "reduction"})
+        try:
+            built[name] = weight, PAIR_LOSSES[name](**options)
+        except ValueError as error:
+            raise UserError(f"{section}: {error}") from None
+    return built

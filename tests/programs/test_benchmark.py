@@ -59,6 +59,14 @@ def test_overhead_of_a_step_is_measured_and_recorded(tmp_path: Path, monkeypatch
     assert "unfinished" not in content
 
 
+def test_losses_of_other_papers_are_measured_beside_their_published_way(tmp_path: Path) -> None:
+    rows = measured(tmp_path, "losses")["losses"]  # which also compares the values
+    names = ["fft_l1", "wavelet", "jpeg_frequency", "fourier_space", "haar", "haar_3d"]
+    assert [row["loss"] for row in rows] == names
+    for row in rows:
+        assert row["speedup"] == pytest.approx(row["published_s"] / row["ours_s"])
+
+
 def test_loss_is_measured_beside_the_authors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("focal_frequency_loss")
     rows = measured(tmp_path, "loss")["loss"]
@@ -253,7 +261,7 @@ def test_what_needs_data_is_skipped_where_everything_is_measured(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["speed"], "speed: expected one of loss, overhead"),
+        (["speed"], "speed: expected one of loss, losses, overhead"),
         (["overhead", "model=ae"], "unknown key model: did you mean models"),
         (["overhead", "models=resnet"], "models=resnet: expected a list, each one of ae"),
         (["overhead", "rounds=many"], "rounds=many: expected an integer at least 1"),

@@ -119,9 +119,15 @@ def test_difference_ignores_options_of_what_is_off() -> None:
     assert len(difference(loss(False, 10.0, 0.5, "paper"), loss(True, 100.0, 0.5, "published"))) == 3
 
 
+def test_a_run_from_before_a_key_of_the_loss_is_the_run_without_it() -> None:
+    old, defaults = {"loss": {"ffl": False}}, section_defaults("loss", Objective)
+    assert difference(old, {"loss": {"ffl": False, "terms": []}}, defaults) == []
+    assert difference(old, {"loss": {"ffl": False, "terms": ["haar"]}}, defaults) == ["loss.terms: () -> ['haar']"]
+
+
 def test_options_of_what_is_off_are_keys() -> None:
     names = {f"loss.{name}" for name in inspect.signature(Objective).parameters}
-    names -= {"loss.start_step"}  # of all terms together
+    names -= {"loss.start_step", "loss.terms"}  # of all terms together, and these terms themselves
     spade = {"model.vgg_weight", "model.vgg_network"}
     assert OPTIONS.keys() | {option for options in OPTIONS.values() for option in options} == names | spade
     assert spade <= section_defaults("model", Spade).keys()

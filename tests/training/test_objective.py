@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ffl import SpectralRegularization, gradient_share
 from ffl.errors import UserError
+from ffl.losses import FourierSpaceLoss, HaarLoss, WaveletLoss
 from ffl.training.objective import Objective
 
 # One value other than the default of each option of the focal frequency loss, and some of them together.
@@ -34,6 +35,7 @@ FFL_OPTIONS: list[dict[str, Any]] = [
 ]
 OTHER_OPTIONS = {
     "ffl",
+    "terms",
     "perceptual",
     "perceptual_network",
     "spectral_regularization",
@@ -152,6 +154,18 @@ def test_published_spectral_regularization_rescales_the_models_own_losses(
     torch.testing.assert_close(total, want, rtol=1e-12, atol=0)
     gradients = [torch.autograd.grad(loss, fake, retain_graph=True)[0] for loss in (total, want)]
     torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-14)
+
+
+def test_losses_of_other_papers_are_weighted_terms_beside_the_focal_frequency_loss() -> None:
+    fake, real = images()
+    terms = ("wavelet", {"name": "haar", "weight": 0.25, "levels": 2}, {"name": "fourier_space", "half": "centred"})
+    objective = Objective(ffl=True, terms=terms, spectral_regularization=1.0)
+    objective.check_image_size(8, 12)
+    got = objective(fake, real, {"mse": torch.tensor(2.0)})
+    assert list(got) == ["mse", "ffl", "wavelet", "haar", "fourier_space", "spectral_regularization"]
+    assert got["wavelet"] == WaveletLoss()(fake, real)
+    assert got["haar"] == 0.25 * HaarLoss(2)(fake, real)
+    assert got["fourier_space"] == FourierSpaceLoss("centred")(fake, real)
 
 
 def test_terms_that_are_off_are_not_there_and_the_models_own_stay_as_they_are() -> None:
