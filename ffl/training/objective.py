@@ -154,9 +154,18 @@ class Objective(nn.Module):
         if self.share is not None and state:
             self.share.load_state_dict(state)
 
-    def weight(self) -> float | None:
-        """The weight that ``share`` has found so far, for the log; None without one."""
-        return None if self.share is None else self.share.weight.item()
+    def weights(self) -> dict[str, float]:
+        """The weight of each of these terms that ``share`` has set so far, by name; empty without a share."""
+        if self.share is None:
+            return {}
+        configured = {name: weight for name, (weight, _) in self.pair_losses.items()}
+        if self.focal_frequency is not None:
+            configured["ffl"] = self.focal_frequency.loss_weight
+        if self.perceptual is not None:
+            configured["perceptual"] = self.perceptual_weight
+        if self.spectral is not None:
+            configured["spectral_regularization"] = self.spectral_weight
+        return {name: self.share.weight.item() * weight for name, weight in configured.items()}
 
 
 def build_terms(terms: Sequence[str | Mapping[str, Any]]) -> dict[str, tuple[float, PairLoss]]:

@@ -46,6 +46,7 @@ class TrainingSummary:
     seconds: float
     losses: dict[str, float]
     gradient_share: dict[str, float]
+    loss_weight: dict[str, float]
     best_error: float | None
 
 
@@ -180,8 +181,8 @@ class Trainer:
                 # Report before saving: a checkpoint is only written after its losses were seen to be finite.
                 asked = [] if ends else signals.asked()
                 if reports or saves or asked:
-                    weight = None if objective is None else objective.weight()
-                    logger.report(gradient_share, lr_factor * base_lr, weight)
+                    weights = {} if objective is None else objective.weights()
+                    logger.report(gradient_share, lr_factor * base_lr, weights)
 
                 # Show the same images each time, so that one can see them change.
                 if writes and (ends or done % config.image_every == 0):
@@ -231,6 +232,7 @@ class Trainer:
             seconds=time.perf_counter() - began,
             losses=logger.latest,
             gradient_share=logger.latest_shares,
+            loss_weight={} if objective is None else objective.weights(),
             best_error=self.best_error,
         )
 

@@ -188,7 +188,9 @@ def own_terms(fake: Tensor, real: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
-@pytest.mark.parametrize("terms", [{"ffl": True, "weight": 100.0}, {"ffl": True, "spectral_regularization": 2.0}])
+@pytest.mark.parametrize(
+    "terms", [{"ffl": True, "weight": 100.0}, {"ffl": True, "weight": 3.0, "spectral_regularization": 2.0}]
+)
 def test_the_extra_terms_hold_the_share_together_and_keep_their_ratio(share: float, terms: dict[str, Any]) -> None:
     fake, real = images()
     fake.requires_grad_()
@@ -198,7 +200,8 @@ def test_the_extra_terms_hold_the_share_together_and_keep_their_ratio(share: flo
     weighted, plain = objective(fake, real, own), Objective(**terms)(fake, real, own)
     extra = [name for name in plain if name not in own]
     for name in extra:
-        assert weighted[name].item() == pytest.approx(objective.weight() * plain[name].item(), rel=1e-6)
+        factor = objective.weights()[name] / {"ffl": terms["weight"], "spectral_regularization": 2.0}[name]
+        assert weighted[name].item() == pytest.approx(factor * plain[name].item(), rel=1e-6)
     together = {**own, "extra": torch.stack([weighted[name] for name in extra]).sum()}
     assert gradient_share(together, fake)["extra"] == pytest.approx(share, rel=1e-6)
 
@@ -212,7 +215,7 @@ def test_a_share_is_read_in_the_first_shard_of_a_due_step_alone() -> None:
             fake, real = images(seed=10 * step + shard)
             fake.requires_grad_()
             objective(fake, real, own_terms(fake, real))
-            weights.append(objective.weight())
+            weights.append(objective.weights()["ffl"])
     assert weights[0] == weights[1] == weights[2] == weights[3] != weights[4] == weights[5]
 
 
