@@ -166,8 +166,8 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
                 embedded[" ".join(table.rows[row].labels)] = None
     if embedded:
         notes.append(
-            f"The perceptual term of {', '.join(embedded)} looks through the VGG-16 of ST-LPIPS, whose weights come with "
-            "a package, in the place of the paper's VGG."
+            f"The perceptual term of {', '.join(embedded)} looks through the VGG-16 of ST-LPIPS, whose weights come "
+            "with a package, in the place of the paper's VGG."
         )
     notes += results.notes
     if any(len(measured) > 1 for (_, _, metric), measured in cells.items() if metric in METRICS):
