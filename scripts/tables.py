@@ -104,7 +104,7 @@ class ScaleChange:
         replace: new values of overrides that the runs have, by key.
         add: further overrides.
         rows: further overrides of some rows alone, by row.
-        why: a clause for the table's notes.
+        why: a clause for the table's notes; "" where they need none.
     """
 
     why: str = ""

@@ -148,7 +148,7 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
             f"scale={results.scale}: fewer images, epochs, channels or pixels than in the paper, as configs/scale "
             "states. Compare the differences, not the values."
         )
-    if results.scale in table.scales:
+    if results.scale in table.scales and table.scales[results.scale].why:
         notes.append(f"This table at scale={results.scale}: {table.scales[results.scale].why}.")
     stand_ins = {
         (split_overrides(table.rows[row].runs[group])["dataset"], record.provenance["dataset"])
@@ -156,6 +156,19 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
         for record in measured.values()
     }
     notes += [f"The data set {now} stands in for {was}." for was, now in sorted(stand_ins) if was != now]
+    embedded: dict[str, None] = {}
+    for (row, _, _), measured in [item for item in cells.items() if item[0][2] == "training"]:
+        for config in [record.details["config"] for record in measured.values() if record.details]:
+            model, loss = config["model"], config["loss"]
+            networks = {loss.get("perceptual_network") if loss.get("perceptual") else None}
+            networks |= {model.get("vgg_network") if model.get("vgg_weight") else None}
+            if "stlpips_vgg" in networks:
+                embedded[" ".join(table.rows[row].labels)] = None
+    if embedded:
+        notes.append(
+            f"The perceptual term of {', '.join(embedded)} looks through the VGG-16 of ST-LPIPS, whose weights come with "
+            "a package, in the place of the paper's VGG."
+        )
     notes += results.notes
     if any(len(measured) > 1 for (_, _, metric), measured in cells.items() if metric in METRICS):
         notes.append("± is the standard deviation over seeds; a difference is taken seed by seed.")

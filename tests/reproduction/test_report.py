@@ -229,6 +229,13 @@ def test_a_run_of_another_configuration_is_said_to_be_one(outputs: list[str]) ->
     assert "loss.alpha: 3.0 -> 1.0" in _missing(results, "photos_with", "reconstruction")
 
 
+def test_a_perceptual_term_of_another_network_is_noted(tmp_path: Path) -> None:
+    table, overrides = read_table("7"), [f"data_root={tmp_path / 'data'}", f"output_root={tmp_path / 'outputs'}"]
+    for row in ("baseline", "perceptual"):
+        finished_run(row_run(table, row, "pix2pix", "cpu", overrides), {"translation": {"is": 2.0}}, steps=10)
+    assert "- The perceptual term of + PL looks through the VGG-16 of ST-LPIPS" in _results(table, overrides, "cpu")[1]
+
+
 def test_a_run_from_before_a_key_existed_is_found(outputs: list[str]) -> None:
     table = read_table("photos")
     run = row_run(table, "photos_with", "reconstruction", overrides=outputs)
