@@ -139,6 +139,9 @@ def test_configuration(model: str, dataset: str) -> None:
         "perceptual_network": "vgg16",
         "spectral_regularization": 0.0,
         "spectral_form": "paper",
+        "share": None,
+        "share_every": 10,
+        "start_step": 0,
     }
     assert {key: config["model"][key] for key in method.weights} == method.weights
     assert not compose("train", [f"model={model}", f"dataset={dataset}"])["loss"]["ffl"]
