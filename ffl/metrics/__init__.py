@@ -6,6 +6,7 @@ from ffl.errors import UserError, missing_extra
 
 try:
     from ffl.metrics.base import ImageMetric
+    from ffl.metrics.coherence import CoherenceTop
     from ffl.metrics.fid import FID
     from ffl.metrics.inception import Preprocess
     from ffl.metrics.inception_score import InceptionScore
@@ -29,6 +30,7 @@ __all__ = [
     "MSE",
     "PSNR",
     "SSIM",
+    "CoherenceTop",
     "ImageMetric",
     "InceptionScore",
     "MeanIoU",
@@ -57,6 +59,7 @@ METRICS: dict[str, type[ImageMetric]] = {
         MSE,
         SpectrumDistance,
         SpectrumDistanceTop,
+        CoherenceTop,
     )
 }
 

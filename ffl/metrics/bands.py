@@ -62,6 +62,51 @@ def power_ratio(bands: Mapping[str, Any]) -> list[float]:
     return [fake / real if real else math.nan for fake, real in zip(bands["fake"], bands["real"], strict=True)]
 
 
+def coherence(bands: Mapping[str, Any]) -> list[float]:
+    """Coherence of real and generated images in each band; ``ffl.metrics.coherence`` says what it means.
+
+    The transform is linear. With the mean power R of real images, F of generated ones and E of their difference,
+
+        Re Σ F_r conj(F_f) / sqrt(Σ |F_r|² Σ |F_f|²) = (R + F - E) / (2 sqrt(R F))
+
+    so that records of bands from before coherence was recorded have it too.
+
+    Args:
+        bands: of pairs, what ``BandPower.compute`` returned or a record of it.
+    Returns:
+        From -1 to 1 for each band; 0 where real or generated images have no power.
+    Raises:
+        ValueError: if the bands are not of pairs.
+
+    Example:
+        >>> coherence({"real": [4.0, 4.0], "fake": [1.0, 4.0], "error": [1.0, 8.0]})  # half the contrast; unrelated
+        [1.0, 0.0]
+    """
+    if bands["error"] is None:
+        raise ValueError("coherence needs bands of pairs; these have no error")
+    values = []
+    for real, fake, error in zip(bands["real"], bands["fake"], bands["error"], strict=True):
+        scale = 2 * math.sqrt(real * fake)
+        # The powers are rounded: images that differ in contrast alone would come out a little above 1.
+        values.append(max(-1.0, min(1.0, (real + fake - error) / scale)) if scale else 0.0)
+    return values
+
+
+def half_spectrum(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The frequencies that ``torch.fft.rfft2`` gives of a real image, whose other half only mirrors them.
+
+    Args:
+        height, width: of the image in pixels.
+    Returns:
+        Two float64 tensors of shape (H, W // 2 + 1): the radius of each frequency in cycles per image, and how often
+        the whole spectrum has its power, once or twice.
+    """
+    u = torch.fft.fftfreq(height, 1 / height, dtype=torch.float64)[:, None]
+    v = torch.fft.rfftfreq(width, 1 / width, dtype=torch.float64)
+    copies = torch.where((v == 0) | (2 * v == width), 1.0, 2.0)  # the mirror image of these columns is among them
+    return torch.hypot(u, v), copies.expand(height, -1)
+
+
 class BandPower(Metric):
     """Mean power by octave, in squared grey levels of 0 to 255; sums are float64 and add up over batches and ranks.
 
@@ -122,22 +167,20 @@ class BandPower(Metric):
 
     def compute(self) -> dict[str, list[float] | None]:
         """``edges`` in cycles per image, and the mean power in each band of the ``real`` images, of the generated ones
-        (``fake``) and of their difference (``error``, None unless they are pairs)."""
+        (``fake``) and of their difference (``error``); of pairs also their ``coherence``. The last two are None for
+        images that are no pairs."""
         height, width = self.size
-        u = torch.fft.fftfreq(height, 1 / height, dtype=torch.float64)[:, None]
-        v = torch.fft.rfftfreq(width, 1 / width, dtype=torch.float64)
-        radii = torch.hypot(u, v)
+        radii, copies = half_spectrum(height, width)
         band = torch.bucketize(radii, torch.tensor(self.edges, dtype=torch.float64), right=True).flatten()
-        # A frequency of the half spectrum stands for its mirror image as well, but where it is that itself.
-        copies = torch.where((v == 0) | (2 * v == width), 1.0, 2.0)
 
         def means(spectrum: Tensor, count: Tensor) -> list[float]:
             power = (spectrum.cpu() * copies).flatten() / (3 * height * width * count.cpu())
             return torch.bincount(band, power, minlength=len(self.edges) + 1).tolist()
 
-        return {
+        bands = {
             "edges": self.edges,
             "real": means(self.real, self.real_count),
             "fake": means(self.fake, self.fake_count),
             "error": means(self.error, self.fake_count) if self.paired else None,
         }
+        return {**bands, "coherence": coherence(bands) if self.paired else None}

@@ -21,7 +21,7 @@ from ffl.errors import SharedError, UserError
 from ffl.files import write_text
 from ffl.images import Protocol
 from ffl.metrics import FID, METRICS, ImageMetric, build_metric, task_metrics
-from ffl.metrics.bands import SMALLEST, BandPower, band_labels, power_ratio
+from ffl.metrics.bands import SMALLEST, BandPower, band_labels, coherence, power_ratio
 from ffl.metrics.reference_cache import ReferenceCache
 from ffl.metrics.segmentation import LabelSetName
 from ffl.ranges import Count
@@ -295,9 +295,12 @@ def results_table(records: list[Record]) -> str:
     for record in records:
         if record.metric == BANDS:
             assert record.details is not None
-            ratios = zip(band_labels(record.details["edges"]), power_ratio(record.details), strict=True)
-            by_band = ", ".join(f"{label}: {ratio:.3f}" for label, ratio in ratios)
-            notes.append(f"power of generated over real images by cycles per image: {by_band}")
+            shown = {"power of generated over real images": power_ratio(record.details)}
+            if record.details["error"] is not None:
+                shown["coherence of generated with real images"] = coherence(record.details)
+            for title, values in shown.items():
+                by_band = zip(band_labels(record.details["edges"]), values, strict=True)
+                notes.append(f"{title} by cycles per image: {', '.join(f'{band}: {x:.3f}' for band, x in by_band)}")
             continue
         arrow = "↑" if METRICS[record.metric].higher_is_better else "↓"
         value = "missing" if record.value is None else f"{record.value:.4f}"

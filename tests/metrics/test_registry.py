@@ -27,10 +27,20 @@ ATTRIBUTES = {
     "mse": ("pairs", False, "MSE", 1, None),
     "spectrum_distance": ("sets", False, "spectrum distance", 1, 3),
     "spectrum_distance_top": ("sets", False, "its top octave", 1, 3),
+    "coherence_top": ("pairs", True, "coherence, top octave", 1, 3),
 }
-# What the paper's tables report for each task, and the spectrum distance.
+# What the paper's tables report for each task, the spectrum distance, and coherence.
 TASK_METRICS = {
-    "reconstruction": ["psnr", "ssim", "lpips", "fid", "lfd", "spectrum_distance", "spectrum_distance_top"],
+    "reconstruction": [
+        "psnr",
+        "ssim",
+        "lpips",
+        "fid",
+        "lfd",
+        "spectrum_distance",
+        "spectrum_distance_top",
+        "coherence_top",
+    ],
     "synthesis": ["fid", "is", "kid", "spectrum_distance", "spectrum_distance_top"],
     "translation": ["fid", "is", "spectrum_distance", "spectrum_distance_top"],
     "semantic": ["miou", "accuracy", "accuracy_all", "fid", "spectrum_distance", "spectrum_distance_top"],
@@ -51,7 +61,9 @@ def test_default_metrics_of_each_task_in_their_order() -> None:
     assert {task for metric in METRICS.values() for task in metric.tasks} == TASK_METRICS.keys()
 
 
-@pytest.mark.parametrize("name", ["psnr", "ssim", "lfd", "mse", "spectrum_distance", "spectrum_distance_top"])
+@pytest.mark.parametrize(
+    "name", ["psnr", "ssim", "lfd", "mse", "spectrum_distance", "spectrum_distance_top", "coherence_top"]
+)
 def test_metrics_without_weights_build_with_the_same_call(name: str) -> None:
     metric = build_metric(name, verify_weights=False, preprocess="torch_fidelity")
     assert metric.name == name

@@ -86,7 +86,7 @@ def test_values_do_not_depend_on_the_batch_size(finished: Path, monkeypatch: pyt
     bands = bands_in(finished / task)
     assert len(bands) == 2
     assert (bands[0]["error"] is None) == (task == "synthesis")
-    for kind in ("real", "fake", *(["error"] if task != "synthesis" else [])):
+    for kind in ("real", "fake", *(["error", "coherence"] if task != "synthesis" else [])):
         assert bands[0][kind] == pytest.approx(bands[1][kind], rel=1e-4)
 
 
