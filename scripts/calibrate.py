@@ -86,6 +86,12 @@ def calibrate(
     for name in datasets or get_args(SetName):
         options = compose("train", [f"dataset={name}", "scale=cpu"])["dataset"]  # as in the tables
         sets[name] = build_dataset(split="test", data_root=data_root, cache_dir=cache_dir, **options)
+        half = min(images, len(sets[name])) // 2
+        if few := [metric for metric in built.values() if metric.min_images > half]:
+            raise UserError(
+                f"{few[0].name}: needs at least {few[0].min_images} images, and half of those of {name} are {half}; "
+                f"raise images={images}, or leave {name} out of datasets or {few[0].name} out of metrics"
+            )
     remember_images(built)
 
     # The images of each data set; the first of them are damaged.

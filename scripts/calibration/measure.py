@@ -1,4 +1,4 @@
-"""What each metric says of damaged images, of real ones beside other real ones, and of subsets; and which metrics agree.
+"""What metrics say of damaged images, of real ones beside other real ones, and of subsets; and which metrics agree.
 
 ``quantity`` in a record's protocol says which of these its value is:
 
@@ -184,7 +184,7 @@ def run_groups(records: Sequence[Record]) -> Groups:
             continue
         protocol, of = record.protocol, record.provenance
         group = protocol["task"], protocol["reference"], *protocol["size"]
-        values = groups[group][of["run"], of["seed"], of["step"]]
+        values = groups[group][of["run"], of["seed"], of.get("step")]
         if record.value is not None:
             values[record.metric] = record.value
         # Evaluations of older versions have the bands that it follows from, and not the metric.

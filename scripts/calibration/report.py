@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ Real test images, damaged by known amounts and measured beside themselves undama
 
 ![calibration](calibration.png)
 
-Values for {damages}. *None*: copies without damage. *Halves*: a random half of the real images beside the other half, and
-its standard deviation over {draws} draws. *Spread*: standard deviation over random halves for {spread}. Fréchet and
-kernel distances, precision and recall of copies say less than those of other images would: copies share their originals.
+Values for {damages}. *None*: copies without damage. *Halves*: a random half of
+the real images beside the other half, and its standard deviation over {draws} draws. *Spread*: standard deviation over
+random halves for {spread}.
 
 """
 
@@ -83,7 +84,7 @@ def fill_sentences(values: dict[str, float], content: Sequence[dict[str, Any]] |
             ]
         except KeyError:
             continue
-        if not all(a < b for chain in chains for a, b in zip(chain, chain[1:], strict=False)):
+        if not all(a < b for chain in chains for a, b in pairwise(chain)):
             text = f"(Not so in these numbers:) {text}"
         sentences.append(" ".join(text.split()))
     return sentences
@@ -190,7 +191,8 @@ def draw_bias(axes: Axes, name: str, metrics: list[str], values: dict[str, float
     axes.axhline(0, color=GREY, linewidth=0.6)
     axes.set(xlabel=f"{SET_LABELS[name]} in each of two disjoint sets", ylabel="share of the value of blur 1")
     axes.set_title("real beside other real images")
-    axes.legend(fontsize=6)
+    if axes.lines:
+        axes.legend(fontsize=6)
 
 
 def draw_agreement(axes: Axes, metrics: list[str], values: dict[str, float]) -> None:
