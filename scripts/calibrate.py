@@ -31,7 +31,7 @@ from ffl.training.program import compose
 from ffl.training.provenance import code_version, environment
 from ffl.training.record import Record
 from ffl.weights import MissingWeights
-from scripts.calibration.measure import agreement, damage_groups, measure_set, remember_images, run_groups
+from scripts.calibration.measure import BIAS_COUNTS, agreement, damage_groups, measure_set, remember_images, run_groups
 from scripts.calibration.report import draw, markdown
 from scripts.tables import OWN, read_records_of, table_names
 
@@ -44,7 +44,7 @@ def calibrate(
     cache_dir: Path = Path("outputs/cache"),
     datasets: list[SetName] | None = None,
     metrics: list[str] | None = None,
-    images: Count = 1500,
+    images: Count = 600,
     seed: Seed = 0,
     results: Path | None = None,
     out: Path = OWN / "calibration",
@@ -55,8 +55,8 @@ def calibrate(
         data_root: folder that holds one folder per data set.
         cache_dir: folder of decoded images.
         datasets: whose test images are damaged; all three by default.
-        metrics: names; by default all that need no label maps and whose weights are there.
-        images: of a data set that are damaged, at most; as many others serve to show the bias.
+        metrics: names; by default those of every task that need no label maps and whose weights are there.
+        images: of a data set that are damaged, at most; further ones serve to show the bias.
         seed: of the noise and of random halves.
         results: folder of the tables whose runs are compared; by default your own, and the published ones for the rest.
         out: folder to write to.
@@ -70,7 +70,7 @@ def calibrate(
     built: dict[str, ImageMetric] = {}
     missing: dict[str, str] = {}
     for name, kind in METRICS.items():
-        if name in metrics if metrics else kind.inputs != "labels":
+        if name in metrics if metrics else kind.tasks and kind.inputs != "labels":
             if kind.inputs == "labels":
                 raise UserError(
                     f"{name}: compares with label maps, which damaged images have not; leave it out of metrics"
@@ -92,17 +92,21 @@ def calibrate(
                 f"{few[0].name}: needs at least {few[0].min_images} images, and half of those of {name} are {half}; "
                 f"raise images={images}, or leave {name} out of datasets or {few[0].name} out of metrics"
             )
+    if results is not None and not results.is_dir():
+        raise UserError(f"results={results}: no such folder; it is where scripts/reproduce.py wrote, as its out=DIR")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"out={out}: not a folder; give another name")
+    tables = [record for table in table_names() for record in read_records_of(results, "cpu", table)]
     remember_images(built)
 
     # The images of each data set; the first of them are damaged.
     records: list[Record] = []
     for name, dataset in sets.items():
-        everything = dataset.batch(np.arange(min(len(dataset), 2 * images)), None)["image"]
+        everything = dataset.batch(np.arange(min(len(dataset), max(images, 2 * BIAS_COUNTS[-1]))), None)["image"]
         measured = measure_set(name, everything[:images], everything[images:], built, seed)
         records += tqdm(measured, desc=name, unit="value", dynamic_ncols=True)
 
     # Which metrics agree, over damages and over the runs of all tables.
-    tables = [record for table in table_names() for record in read_records_of(results, "cpu", table)]
     records += agreement(list(built), damage_groups(records), "damages")
     records += agreement(list(built), run_groups(tables), "runs")
 

@@ -29,6 +29,9 @@ from scripts.calibration.damage import DAMAGES
 NONE = "none"  # the damage of undamaged images
 DRAWS = 10  # random halves
 SPREAD_OF = "blur", 1  # the damage whose value is taken of random halves
+NETWORK_PAIRS = (
+    100  # images that a metric of pairs with a network takes: seconds a damage, and a mean of that many is sharp
+)
 BIAS_COUNTS = (50, 100, 200, 400, 800, 1500)
 BIAS_DRAWS = 3
 BATCH = 50  # images that a network takes at a time
@@ -105,6 +108,10 @@ def measure_set(
         provenance = {"dataset": name, "seed": seed, **of}
         return Record(metric, statistics.fmean(values), num_images, protocol, provenance, details=spread)
 
+    # Networks that compare pairs are slow, and a mean over pairs has no bias that more of them would take away.
+    slow = {key for key, metric in metrics.items() if isinstance(metric, PairMetric) and hasattr(metric, "network")}
+    counts = {key: min(len(images), NETWORK_PAIRS) if key in slow else len(images) for key in metrics}
+
     # The ladder. Undamaged images come first: their value is what a metric says of perfect copies.
     ladder = [(NONE, 0.0, images)]
     damaged = {}
@@ -114,22 +121,24 @@ def measure_set(
             ladder.append((kind, level, damaged[kind, level]))
     for kind, level, fake in ladder:
         for key, metric in metrics.items():
-            yield record(key, "damage", len(images), [value_of(metric, images, fake)], damage=kind, level=level)
+            value = value_of(metric, images[: counts[key]], fake[: counts[key]])
+            yield record(key, "damage", counts[key], [value], damage=kind, level=level)
 
     # Random halves: how far two sets of real images are apart, and how much a value depends on which images there are.
-    generator = torch.Generator().manual_seed(seed)
-    half = len(images) // 2
-    draws = [torch.randperm(len(images), generator=generator)[: 2 * half].split(half) for _ in range(DRAWS)]
     fake = damaged[SPREAD_OF]
     of = dict(zip(("damage", "level"), SPREAD_OF, strict=True))
     for key, metric in metrics.items():
+        half, generator = counts[key] // 2, torch.Generator().manual_seed(seed)
+        orders = [torch.randperm(counts[key], generator=generator) for _ in range(DRAWS)]
         if metric.inputs != "pairs":
-            values = [value_of(metric, images[one], images[other]) for one, other in draws]
+            values = [value_of(metric, images[order[:half]], images[order[half : 2 * half]]) for order in orders]
             yield record(key, "floor", half, values)
-        yield record(key, "spread", half, [value_of(metric, images[one], fake[one]) for one, _ in draws], **of)
+        values = [value_of(metric, images[order[:half]], fake[order[:half]]) for order in orders]
+        yield record(key, "spread", half, values, **of)
 
     # The same distance between sets that are alike, at every size: what it is above nothing is bias.
     everything = torch.cat([images, more])
+    generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(everything), generator=generator) for _ in range(BIAS_DRAWS)]
     for count in (count for count in BIAS_COUNTS if 2 * count <= len(everything)):
         for key, metric in metrics.items():

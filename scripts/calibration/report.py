@@ -191,7 +191,7 @@ def draw_bias(axes: Axes, name: str, metrics: list[str], values: dict[str, float
     axes.axhline(0, color=GREY, linewidth=0.6)
     axes.set(xlabel=f"{SET_LABELS[name]} in each of two disjoint sets", ylabel="share of the value of blur 1")
     axes.set_title("real beside other real images")
-    if axes.lines:
+    if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=6)
 
 

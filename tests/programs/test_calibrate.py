@@ -13,7 +13,6 @@ from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from ffl.errors import UserError
 from ffl.metrics import KID, build_metric
 from ffl.metrics.bands import BandPower
 from ffl.training.record import Record
@@ -260,23 +259,3 @@ def test_everything_is_measured_and_written(faces: Path, tmp_path: Path, capsys:
     assert f"| faces, 10 | psnr ↑ | inf | – | {values['celeba_64 psnr blur 0.5']:.3g} / " in table
     assert table in capsys.readouterr().out
     assert Image.open(tmp_path / "out" / "calibration.png").width > 1000
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"metrics": ["sharpness"]}, "metrics: unknown metric sharpness"),
-        ({"metrics": ["miou"]}, "miou: compares with label maps"),
-        ({"metrics": ["fid"]}, "inception"),
-        ({"datasets": ["dtd"]}, "dataset dtd: folder .* is missing"),
-        ({"metrics": ["spectrum_distance"], "images": 1}, r"spectrum_distance: needs at least 1 .*; raise images=1"),
-    ],
-)
-def test_mistakes_are_named(
-    faces: Path, tmp_path: Path, options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FFL_WEIGHTS", str(tmp_path / "weights"))
-    given = {"datasets": ["celeba_64"], "out": tmp_path / "out", **options}
-    with pytest.raises(UserError, match=message):
-        calibrate(data_root=faces, cache_dir=tmp_path / "cache", **given)
-    assert not (tmp_path / "out").exists()
