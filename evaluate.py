@@ -11,9 +11,9 @@ import torch
 
 from ffl.errors import UserError
 from ffl.files import file_sha256, report_failed_writes
+from ffl.metrics.reference_cache import ReferenceCache
 from ffl.training import distributed
 from ffl.training.evaluation import (
-    Reference,
     band_power_of,
     check_evaluation,
     choose_metrics,
@@ -57,11 +57,12 @@ def _measure_folders(config: Config, device: torch.device) -> tuple[list[Record]
     """Records of ``real=DIR fake=DIR``, and where they go."""
     # Mistakes before anything is measured: metrics that folders cannot have, images without partners, too few of them.
     with distributed.share_errors():
-        names = choose_metrics(config["metrics"], "reconstruction", None, has_real=True)
         files = paired_files(Path(config["real"]), Path(config["fake"]))
         if config["num_images"] is not None and config["num_images"] > len(files):
             raise UserError(f"num_images={config['num_images']}: the folders hold {len(files)} pairs")
         files = files[: config["num_images"]]
+        names = choose_metrics(config["metrics"], "reconstruction", None, len(files), len(files))
+        options = metric_options(names, None, config["features"])
         sizes = [image_size(real) for real, _ in files]
 
     # Images of several sizes are measured too, in batches of one size; bands need one size for all of them.
@@ -73,6 +74,7 @@ def _measure_folders(config: Config, device: torch.device) -> tuple[list[Record]
         provenance={"fake": config["fake"]},
         device=device,
         verify_weights=config["verify_weights"],
+        options=options,
         bands=band_power_of(set(sizes), paired=True, device=device),
     )
     return records, Path(config["out"] or config["fake"]) / "metrics.json"
@@ -97,11 +99,12 @@ def _measure_run(config: Config, device: torch.device) -> tuple[list[Record], Pa
         num_images = config["num_images"] or len(dataset)
         if task != "synthesis" and num_images > len(dataset):
             raise UserError(f"num_images={num_images}: the {config['split']} split has {len(dataset)} images")
+        # Each image is generated beside its real one; in synthesis, which has no pairs, beside all of the split.
+        real_count = len(dataset) if task == "synthesis" else num_images
         has_real = has_real_images(dataset)
-        names = choose_metrics(config["metrics"], task, dataset.name, has_real)
+        names = choose_metrics(config["metrics"], task, dataset.name, num_images, real_count if has_real else 0)
+        options = metric_options(names, dataset.name, config["features"])
 
-    # Each image is generated beside its real one; in synthesis, which has no pairs, beside those of the whole split.
-    real_count = len(dataset) if task == "synthesis" else num_images
     real = RealImages(dataset, real_count, config["batch_size"], config["protocol"])
     batches = generated_images(model, task, num_images, real, config["seed"])
     out = Path(config["out"] or run.directory.path)
@@ -135,8 +138,8 @@ def _measure_run(config: Config, device: torch.device) -> tuple[list[Record], Pa
         },
         device=device,
         verify_weights=config["verify_weights"],
-        options=metric_options(dataset.name),
-        reference=Reference(real, Path(config["cache_dir"]) / "statistics") if has_real else None,
+        options=options,
+        reference=ReferenceCache(Path(config["cache_dir"]) / "statistics", real, real_count) if has_real else None,
         bands=band_power_of({dataset.image_size}, task != "synthesis", device) if has_real else None,
     )
     # A second task of the model, such as synthesis by a VAE, has a file of its own beside that of the first.

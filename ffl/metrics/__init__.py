@@ -7,15 +7,18 @@ from ffl.errors import UserError, missing_extra
 try:
     from ffl.metrics.base import ImageMetric
     from ffl.metrics.coherence import CoherenceTop
-    from ffl.metrics.fid import FID
+    from ffl.metrics.features import FeatureMetric, build_extractor
+    from ffl.metrics.fid import FID, FDEffNetLite0, FrechetDistance
     from ffl.metrics.inception import Preprocess
-    from ffl.metrics.inception_score import InceptionScore
-    from ffl.metrics.kid import KID
+    from ffl.metrics.inception_score import InceptionScore, ISEffNetLite0
+    from ffl.metrics.kid import KID, KDEffNetLite0, KernelDistance
     from ffl.metrics.lpips import LPIPS
     from ffl.metrics.pixel import LFD, MSE, PSNR
+    from ffl.metrics.precision_recall import GenerativePrecision, GenerativeRecall
     from ffl.metrics.segmentation import MeanIoU, PixelAccuracy, PixelAccuracyAll, SegmentationScore
     from ffl.metrics.spectrum_distance import SpectrumDistance, SpectrumDistanceTop
     from ffl.metrics.ssim import SSIM
+    from ffl.metrics.stlpips import STLPIPS, VggSTLPIPS
 except ModuleNotFoundError as error:
     if str(error.name).startswith("ffl"):
         raise
@@ -30,19 +33,29 @@ __all__ = [
     "MSE",
     "PSNR",
     "SSIM",
+    "STLPIPS",
     "CoherenceTop",
+    "FDEffNetLite0",
+    "FrechetDistance",
+    "GenerativePrecision",
+    "GenerativeRecall",
+    "ISEffNetLite0",
     "ImageMetric",
     "InceptionScore",
+    "KDEffNetLite0",
+    "KernelDistance",
     "MeanIoU",
     "PixelAccuracy",
     "PixelAccuracyAll",
     "SpectrumDistance",
     "SpectrumDistanceTop",
+    "VggSTLPIPS",
+    "build_extractor",
     "build_metric",
     "task_metrics",
 ]
 
-# In the order of the columns of tables; those of the paper come first.
+# In the order of the columns of tables; those of the paper come first, each before what stands beside it.
 METRICS: dict[str, type[ImageMetric]] = {
     metric.name: metric
     for metric in (
@@ -52,9 +65,18 @@ METRICS: dict[str, type[ImageMetric]] = {
         PSNR,
         SSIM,
         LPIPS,
+        STLPIPS,
+        VggSTLPIPS,
         FID,
+        FDEffNetLite0,
+        FrechetDistance,
         InceptionScore,
+        ISEffNetLite0,
         KID,
+        KDEffNetLite0,
+        KernelDistance,
+        GenerativePrecision,
+        GenerativeRecall,
         LFD,
         MSE,
         SpectrumDistance,
@@ -63,8 +85,11 @@ METRICS: dict[str, type[ImageMetric]] = {
     )
 }
 
+# Metrics of any network, which their option ``features`` names.
+CHOOSE_FEATURES = ("fd", "kd", "precision", "recall")
+
 _INCEPTION = (FID, InceptionScore, KID)
-_PRETRAINED = (*_INCEPTION, LPIPS, SegmentationScore)
+_PRETRAINED = (FeatureMetric, LPIPS, STLPIPS, SegmentationScore)
 
 
 def build_metric(
@@ -77,7 +102,7 @@ def build_metric(
         verify_weights: whether pretrained weights must be the published files; other metrics have none to verify.
         preprocess: one preprocessing for FID, KID and IS alike, which then share one Inception pass per batch. None
             gives each that of its reference tool: pytorch-fid for FID, torch-fidelity for KID and IS.
-        options: further arguments of the metric, such as ``crop_border``, ``splits`` or ``state_dict``.
+        options: further arguments of the metric, such as ``crop_border``, ``splits``, ``features`` or ``state_dict``.
     Raises:
         MissingWeights: if its pretrained weights are not there.
         UserError: if there is no such metric.
@@ -99,7 +124,8 @@ def build_metric(
 def task_metrics(task: str) -> list[str]:
     """The metrics that a model is evaluated with unless told otherwise.
 
-    They are what the paper's tables report for its task, and the spectrum distance that the paper's claims are about.
+    They are what the paper's tables report for its task, beside each metric of a downloaded network one of a network
+    that installs with pip, and the spectrum distance that the paper's claims are about.
 
     Args:
         task: "reconstruction", "synthesis", "translation" or "semantic".
@@ -107,7 +133,7 @@ def task_metrics(task: str) -> list[str]:
         Keys of ``METRICS``, in the order of the columns of tables.
 
     Example:
-        >>> task_metrics("translation")
-        ['fid', 'is', 'spectrum_distance', 'spectrum_distance_top']
+        >>> task_metrics("translation")[:4]
+        ['fid', 'fd_effnet_lite0', 'is', 'is_effnet_lite0']
     """
     return [name for name, metric in METRICS.items() if task in metric.tasks]

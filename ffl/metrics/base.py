@@ -1,5 +1,6 @@
 """The base classes of all metrics, the checks of their inputs, and sums that are exact over batches and ranks."""
 
+import hashlib
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -61,6 +62,21 @@ def map_pairs(function: Callable[[Tensor, Tensor], Tensor], fake: Tensor, real: 
     return torch.cat([function(a, b) for a, b in zip(fake.split(chunk), real.split(chunk), strict=True)])
 
 
+def image_digests(images: Tensor) -> list[bytes]:
+    """SHA-256 of each of N images (N, C, H, W): of its shape and bytes."""
+    shape = repr(tuple(images.shape[1:])).encode()
+    return [hashlib.sha256(shape + image.numpy().tobytes()).digest() for image in images.cpu().contiguous()]
+
+
+def first_half(images: Tensor) -> Tensor:
+    """Which of N images (N, C, H, W) belong to the first of two halves of their set: bool (N,), on their device.
+
+    Their content decides, so that halves do not depend on order, batches and ranks. A set of N images has halves of
+    N / 2 images up to a few times sqrt(N) / 2.
+    """
+    return torch.tensor([digest[0] < 128 for digest in image_digests(images)], dtype=torch.bool, device=images.device)
+
+
 class ImageMetric(Metric):
     """A metric of uint8 images whose states add up over batches and ranks, in float64 or integers.
 
@@ -74,6 +90,7 @@ class ImageMetric(Metric):
         tasks: the tasks of models whose default metrics it belongs to, see ``ffl.metrics.task_metrics``.
         higher_is_better: direction of improvement.
         min_images: fewest images (of each kind) that ``compute`` accepts.
+        warning: what to know about the latest value, as one line; set by ``compute``.
     """
 
     name: ClassVar[str]
@@ -83,7 +100,24 @@ class ImageMetric(Metric):
     tasks: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[Literal["pairs", "sets", "fakes", "labels"]]
     min_images: int = 1
+    warning: str | None = None
     full_state_update = False
+
+    def floor(self) -> float | None:
+        """The same quantity between two halves of the real images: what it is where there is no difference.
+
+        Each half has half as many images, so that the floor of a distance that is biased upwards lies above that of
+        the whole set.
+
+        Returns:
+            None for a metric that does not compare sets, and where a half has fewer than ``min_images`` images.
+        """
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn, process_group=self.process_group):
+            return self.between_halves()
+
+    def between_halves(self) -> float | None:
+        """``floor`` of the states that are here; overridden by metrics that compare sets."""
+        return None
 
     def protocol(self) -> Description:
         """Everything besides the images that fixes the value, as plain entries of a record."""

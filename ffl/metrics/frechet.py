@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 @dataclass
 class FeatureStatistics:
-    """Sums over feature vectors, from which mean and covariance follow; sums of parts add up.
+    """Sums over feature vectors, from which mean and covariance follow; sums of parts add up, and subtract.
 
     Plain sums are safe here: Inception's pooled features have means and standard deviations of the same order, so
     float64 loses about 1e-15 of a covariance to cancellation.
@@ -49,6 +49,9 @@ class FeatureStatistics:
 
     def __add__(self, other: "FeatureStatistics") -> "FeatureStatistics":
         return FeatureStatistics(self.count + other.count, self.total + other.total, self.outer + other.outer)
+
+    def __sub__(self, other: "FeatureStatistics") -> "FeatureStatistics":
+        return FeatureStatistics(self.count - other.count, self.total - other.total, self.outer - other.outer)
 
     def mean(self) -> Tensor:
         """(D,) float64."""

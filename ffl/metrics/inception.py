@@ -108,7 +108,7 @@ class InceptionFID(torchvision_inception.Inception3):
         return {**pooled, "logits_unbiased": unbiased, "logits": unbiased + self.fc.bias}
 
     def features(self, images: Tensor, preprocess: Preprocess = "pytorch_fid") -> dict[str, Tensor]:
-        """Features of 8-bit images, in the network's precision whatever autocast says.
+        """Features of 8-bit images.
 
         Args:
             images: uint8 (N, 3, H, W), [0, 255].
@@ -117,10 +117,7 @@ class InceptionFID(torchvision_inception.Inception3):
             "64", "192", "768", "2048": spatial means of the maps of that many channels, (N, 64) and so on;
             "logits", "logits_unbiased": (N, 1008), with and without the bias of the last layer.
         """
-        # FID compares covariances of these features, in which the rounding of 16 bits or TensorFloat-32 shows.
-        device = images.device.type
-        with torch.autocast(device, enabled=False), torch.backends.cudnn.flags(allow_tf32=False):
-            return self(preprocess_images(images, preprocess, self.fc.weight.dtype))
+        return self(preprocess_images(images, preprocess, self.fc.weight.dtype))
 
 
 def resize_tensorflow(images: Tensor, size: int) -> Tensor:

@@ -1,8 +1,10 @@
-"""Inception score (Salimans et al. 2016), as torch-fidelity computes it.
+"""Inception score (Salimans et al. 2016), as torch-fidelity computes it, and the same on EfficientNet-Lite0.
 
 With p(y|x) the class probabilities of an image x and p(y) their mean over the images,
 
     IS = exp(mean over x of KL(p(y|x) || p(y)))
+
+It is biased like the Fréchet distance (Chong and Forsyth 2020) and says nothing of the real images.
 """
 
 from collections.abc import Mapping
@@ -13,12 +15,10 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from ffl.metrics.base import Description, GatheringMetric, check_images
-from ffl.metrics.inception import FEATURE_DIMS, Preprocess
-from ffl.metrics.inception_features import InceptionFeatures
+from ffl.metrics.base import Description
+from ffl.metrics.features import FeatureExtractor, FeatureMetric, InceptionFeatures
+from ffl.metrics.inception import Preprocess
 
-# The score uses the logits without the bias of the last layer, as the original code did.
-FEATURE = "logits_unbiased"
 SHUFFLE_SEED = 2020
 
 
@@ -58,11 +58,67 @@ def inception_score(logits: Tensor, splits: int = 10, shuffle: bool = True) -> t
     return float(np.mean(scores)), float(np.std(scores))
 
 
-class InceptionScore(GatheringMetric):
-    """Mean inception score of the generated images over ``splits`` splits.
+class ClassScore(FeatureMetric):
+    """Mean inception score of generated images over ``splits`` splits, of the logits of any network.
 
-    Splits depend on the order of the images, so each is kept with its position in the set. Keeps 1008 float32 numbers
-    per image.
+    Splits depend on the order of the images, so each is kept with its position in the set. Keeps the logits of every
+    image as float32.
+
+    Args:
+        features: name of the network, see ``build_extractor``.
+        output: name of its logits, see ``FeatureExtractor``.
+        splits: number of splits; fewer images than this are an error.
+        verify_weights: whether pretrained weights must be the published file.
+        extractor: features from elsewhere; ``features`` and ``verify_weights`` are then not used.
+    Raises:
+        MissingWeights: the network's weights are not there.
+        UserError: there is no such network.
+    """
+
+    higher_is_better = True
+    inputs = "fakes"
+    min_images = 10
+
+    def __init__(self, features: str | None = None, output: str = "logits", splits: int = 10, **kwargs: Any) -> None:
+        super().__init__(features, output, **kwargs)
+        if splits < 1:
+            raise ValueError(f"splits must be at least 1, got {splits}")
+        self.splits = splits
+        self.min_images = splits
+        self.add_rows("logits", torch.empty(0, self.dims))
+        self.add_rows("positions", torch.empty(0, dtype=torch.int64))
+
+    def update(self, images: Tensor, positions: Tensor | None = None) -> None:
+        """Add generated images.
+
+        Args:
+            images: uint8 (N, 3, H, W).
+            positions: (N,) int64, the place of each image in the whole set. None means order of arrival; with several
+                ranks, that rank r of W got images r, r + W, r + 2W, ... as torch's DistributedSampler deals them.
+        """
+        if positions is None:
+            world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+            rank = dist.get_rank() if world > 1 else 0
+            seen = len(self.rows("positions"))
+            positions = rank + world * torch.arange(seen, seen + len(images))
+        elif positions.shape != (len(images),):
+            raise ValueError(f"positions must be ({len(images)},), got {tuple(positions.shape)}")
+        self.append("logits", self.look_at(images))
+        self.append("positions", positions.long())
+
+    def compute(self) -> Tensor:
+        """Mean over splits, float64."""
+        logits = self.rows("logits")
+        self.require(len(logits), "images, one per split", "50,000")
+        mean, _ = inception_score(logits[self.rows("positions").argsort(stable=True)], self.splits)
+        return torch.tensor(mean, dtype=torch.float64, device=self.device)
+
+    def protocol(self) -> Description:
+        return {**super().protocol(), "splits": self.splits, "shuffle_seed": SHUFFLE_SEED}
+
+
+class InceptionScore(ClassScore):
+    """Inception score: of Inception's 1008 classes, as torch-fidelity computes it.
 
     Args:
         splits: number of splits; fewer images than this are an error.
@@ -87,8 +143,6 @@ class InceptionScore(GatheringMetric):
     name = "is"
     label = "IS"
     tasks = ("synthesis", "translation")
-    higher_is_better = True
-    inputs = "fakes"
 
     def __init__(
         self,
@@ -96,43 +150,23 @@ class InceptionScore(GatheringMetric):
         preprocess: Preprocess = "torch_fidelity",
         state_dict: Mapping[str, Tensor] | None = None,
         verify_weights: bool = True,
-        extractor: InceptionFeatures | None = None,
+        extractor: FeatureExtractor | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        if splits < 1:
-            raise ValueError(f"splits must be at least 1, got {splits}")
-        self.splits = splits
-        self.min_images = splits
-        self.extractor = extractor or InceptionFeatures.load(preprocess, state_dict, verify_weights)
-        self.add_rows("logits", torch.empty(0, FEATURE_DIMS[FEATURE]))
-        self.add_rows("positions", torch.empty(0, dtype=torch.int64))
+        extractor = extractor or InceptionFeatures.load(preprocess, state_dict, verify_weights)
+        # The score uses the logits without the bias of the last layer, as the original code did.
+        super().__init__(output="logits_unbiased", splits=splits, extractor=extractor, **kwargs)
 
-    def update(self, images: Tensor, positions: Tensor | None = None) -> None:
-        """Add generated images.
 
-        Args:
-            images: uint8 (N, 3, H, W).
-            positions: (N,) int64, the place of each image in the whole set. None means order of arrival; with several
-                ranks, that rank r of W got images r, r + W, r + 2W, ... as torch's DistributedSampler deals them.
-        """
-        check_images(self.name, images, channels=3)
-        if positions is None:
-            world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-            rank = dist.get_rank() if world > 1 else 0
-            seen = len(self.rows("positions"))
-            positions = rank + world * torch.arange(seen, seen + len(images))
-        elif positions.shape != (len(images),):
-            raise ValueError(f"positions must be ({len(images)},), got {tuple(positions.shape)}")
-        self.append("logits", self.extractor(images)[FEATURE])
-        self.append("positions", positions.long())
+class ISEffNetLite0(ClassScore):
+    """``ClassScore`` of EfficientNet-Lite0's 1000 classes, whose weights install with pip; not comparable with IS.
 
-    def compute(self) -> Tensor:
-        """Mean over splits, float64."""
-        logits = self.rows("logits")
-        self.require(len(logits), "images, one per split", "50,000")
-        mean, _ = inception_score(logits[self.rows("positions").argsort(stable=True)], self.splits)
-        return torch.tensor(mean, dtype=torch.float64, device=self.device)
+    Arguments and errors are those of ``ClassScore`` without ``features``.
+    """
 
-    def protocol(self) -> Description:
-        return {**self.extractor.protocol(), "feature": FEATURE, "splits": self.splits, "shuffle_seed": SHUFFLE_SEED}
+    name = "is_effnet_lite0"
+    label = "IS-EffNet"
+    tasks = ("synthesis", "translation")
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("effnet_lite0", **kwargs)

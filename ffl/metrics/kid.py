@@ -1,8 +1,11 @@
-"""Kernel inception distance (Bińkowski et al. 2018).
+"""Kernel distances between what a network sees in real and in generated images (Bińkowski et al. 2018).
 
-For features x1 ... xM of real and y1 ... yN of generated images, with the kernel k(x, y) = (x·y / D + 1)³,
+For D features x1 ... xM of real and y1 ... yN of generated images, with the kernel k(x, y) = (x·y / D + 1)³,
 
-    KID = mean over i ≠ j of k(xi, xj) + mean over i ≠ j of k(yi, yj) - 2 mean over i, j of k(xi, yj)
+    KD = mean over i ≠ j of k(xi, xj) + mean over i ≠ j of k(yi, yj) - 2 mean over i, j of k(xi, yj)
+
+KID is the one of Inception's features. The estimate is unbiased, so that unlike the Fréchet distance it can be used on
+a few hundred images.
 """
 
 from collections.abc import Mapping
@@ -11,11 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ffl.metrics.base import Description, GatheringMetric, check_images
-from ffl.metrics.inception import FEATURE_DIMS, Preprocess
-from ffl.metrics.inception_features import InceptionFeatures
-
-FEATURE = "2048"
+from ffl.metrics.base import Description
+from ffl.metrics.features import FeatureExtractor, InceptionFeatures, TwoSampleMetric
+from ffl.metrics.inception import Preprocess
 
 # Rows of a kernel matrix held at a time: the whole one of 50,000 images takes 20 GB.
 ROWS = 512
@@ -59,10 +60,47 @@ def _kernel_sum(x: Tensor, y: Tensor) -> Tensor:
     return torch.stack([(rows @ y.T).div_(x.shape[1]).add_(1).pow_(3).sum() for rows in x.split(ROWS)]).sum()
 
 
-class KID(GatheringMetric):
-    """Kernel distance between Inception features of real and of generated images; not multiplied by 1000.
+class KernelDistance(TwoSampleMetric):
+    """Kernel distance between features of real and of generated images; not multiplied by 1000.
 
-    Keeps 2048 float32 numbers per image.
+    Keeps the features of every image as float32. Values of different networks cannot be compared, and none but KID
+    with published KIDs; ``ffl.metrics.features`` says what is known against networks trained on ImageNet's classes.
+
+    Args:
+        features: name of the network, see ``build_extractor``.
+        output: name of its output, see ``FeatureExtractor``.
+        verify_weights: whether pretrained weights must be the published file.
+        extractor: features from elsewhere; ``features`` and ``verify_weights`` are then not used.
+    Raises:
+        MissingWeights: the network's weights are not there.
+        UserError: there is no such network, or none was named.
+
+    Example:
+        >>> def brightness(images: Tensor) -> dict[str, Tensor]:  # stands for a network: 64 times the mean
+        ...     return {"64": images.float().mean((1, 2, 3))[:, None].expand(-1, 64)}
+        >>> metric = KernelDistance(output="64", extractor=brightness)
+        >>> black = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+        >>> metric.update(black, real=True)
+        >>> metric.update(black + 1, real=False)
+        >>> metric.compute().item()
+        7.0
+    """
+
+    name = "kd"
+    label = "KD"
+    higher_is_better = False
+    min_images = 2
+    usual = "1,000 or more"
+
+    def compare(self, real: Tensor, fake: Tensor) -> Tensor:
+        return kernel_distance(real, fake)
+
+    def protocol(self) -> Description:
+        return {**super().protocol(), "kernel": f"(x·y/{self.dims} + 1)^3", "estimate": "unbiased, all pairs"}
+
+
+class KID(KernelDistance):
+    """Kernel inception distance: between Inception features of real and of generated images; not multiplied by 1000.
 
     Args:
         preprocess: "torch_fidelity" (the default) or "pytorch_fid", which shares its pass with FID.
@@ -87,40 +125,28 @@ class KID(GatheringMetric):
     name = "kid"
     label = "KID"
     tasks = ("synthesis",)
-    higher_is_better = False
-    inputs = "sets"
-    min_images = 2
 
     def __init__(
         self,
         preprocess: Preprocess = "torch_fidelity",
         state_dict: Mapping[str, Tensor] | None = None,
         verify_weights: bool = True,
-        extractor: InceptionFeatures | None = None,
+        extractor: FeatureExtractor | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.extractor = extractor or InceptionFeatures.load(preprocess, state_dict, verify_weights)
-        self.add_rows("real", torch.empty(0, FEATURE_DIMS[FEATURE]))
-        self.add_rows("fake", torch.empty(0, FEATURE_DIMS[FEATURE]))
+        extractor = extractor or InceptionFeatures.load(preprocess, state_dict, verify_weights)
+        super().__init__(output="2048", extractor=extractor, **kwargs)
 
-    def update(self, images: Tensor, real: bool) -> None:
-        """Add uint8 (N, 3, H, W) images to the real or to the generated set."""
-        check_images(self.name, images, channels=3)
-        self.append("real" if real else "fake", self.extractor(images)[FEATURE])
 
-    def compute(self) -> Tensor:
-        """The distance, float64."""
-        real, fake = self.rows("real"), self.rows("fake")
-        usual = "1,000 or more"
-        self.require(len(real), "real images", usual)
-        self.require(len(fake), "generated images", usual)
-        return kernel_distance(real, fake)
+class KDEffNetLite0(KernelDistance):
+    """``KernelDistance`` on EfficientNet-Lite0, whose weights install with pip; not comparable with KID.
 
-    def protocol(self) -> Description:
-        return {
-            **self.extractor.protocol(),
-            "feature": FEATURE,
-            "kernel": "(x·y/2048 + 1)^3",
-            "estimate": "unbiased, all pairs",
-        }
+    Arguments and errors are those of ``KernelDistance`` without ``features``.
+    """
+
+    name = "kd_effnet_lite0"
+    label = "KD-EffNet"
+    tasks = ("synthesis", "translation", "semantic")
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("effnet_lite0", **kwargs)

@@ -1,8 +1,10 @@
-"""Statistics of real images, computed once and kept under a hash of what they were computed from."""
+"""Features of the real images of an evaluation, computed once and kept under a hash of what they were computed from."""
 
 import hashlib
+import json
 import zipfile
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,12 @@ import torch
 from torch import Tensor
 
 from ffl.files import atomic_write
-from ffl.metrics.base import check_images
+from ffl.metrics.base import check_images, first_half, image_digests
+from ffl.metrics.features import FeatureExtractor, ReferenceFeatures
 from ffl.metrics.frechet import FeatureStatistics
-from ffl.metrics.inception_features import InceptionFeatures
+
+# Features of more images than this are not kept, only their sums: 10,000 rows of 2048 numbers take 82 MB.
+KEPT_ROWS = 10_000
 
 
 def hash_images(batches: Iterable[Tensor]) -> str:
@@ -21,66 +26,93 @@ def hash_images(batches: Iterable[Tensor]) -> str:
     digests = []
     for images in batches:
         check_images("hash_images", images)
-        shape = repr(tuple(images.shape[1:])).encode()
-        for image in images.cpu().contiguous():
-            digests.append(hashlib.sha256(shape + image.numpy().tobytes()).digest())
+        digests += image_digests(images)
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
 class ReferenceCache:
-    """A folder of feature statistics, one ``.npz`` per (image set, preprocessing, weights, feature).
+    """A set of real images and a folder of what networks saw in it, one ``.npz`` per (images, network, output).
 
     Args:
-        folder: created when the first statistics are stored.
+        folder: created when the first features are stored.
+        batches: uint8 (N, 3, H, W) batches; must allow further iterations, as a DataLoader or a list does.
+        num_images: of all batches.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, batches: Iterable[Tensor], num_images: int) -> None:
         self.folder = folder
+        self.batches = batches
+        self.num_images = num_images
+        self._loaded: dict[Path, ReferenceFeatures] = {}
 
-    def path(self, images_sha256: str, extractor: InceptionFeatures, feature: str = "2048") -> Path:
-        """Path of the statistics of an image set (see ``hash_images``), whether they are there or not."""
-        weights = extractor.weights["weights_sha256"]
-        key = "\n".join([images_sha256, extractor.preprocess, str(weights), feature])
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether the set is small enough for the features of each image to be kept."""
+        return self.num_images <= KEPT_ROWS
+
+    @cached_property
+    def images_sha256(self) -> str:
+        """``hash_images`` of the set, for which the bytes of all images are read once."""
+        return hash_images(self.batches)
+
+    def path(self, extractor: FeatureExtractor, output: str = "features") -> Path:
+        """Path of the file, whether it is there or not."""
+        # The bytes of the images are the key and not the name of their data set, whose options may have changed.
+        key = json.dumps([self.images_sha256, extractor.protocol(), output], sort_keys=True)
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
 
-    def load(self, path: Path) -> FeatureStatistics | None:
-        """Stored statistics, or None where there are none or the file is damaged."""
+    def features(self, extractor: FeatureExtractor, output: str = "features") -> ReferenceFeatures:
+        """What a network saw in the set, from the folder if it is there, else computed and stored.
+
+        Args:
+            extractor: the network and its preprocessing.
+            output: of the network, see ``FeatureExtractor``.
+        """
+        path = self.path(extractor, output)
+        if path not in self._loaded:
+            found = self._load(path)
+            if found is None:
+                found = self._compute(extractor, output)
+                self._store(path, found)
+            self._loaded[path] = found
+        return self._loaded[path]
+
+    def _compute(self, extractor: FeatureExtractor, output: str) -> ReferenceFeatures:
+        whole, half = None, None
+        rows, firsts = [], []
+        for images in self.batches:
+            features, first = extractor(images)[output].cpu(), first_half(images).cpu()
+            part, half_part = FeatureStatistics.of(features), FeatureStatistics.of(features[first])
+            whole, half = (part, half_part) if whole is None or half is None else (whole + part, half + half_part)
+            if self.keeps_rows:
+                rows.append(features)
+                firsts.append(first)
+        if whole is None or half is None:
+            raise ValueError("features need at least one batch of images")
+        kept = (torch.cat(rows), torch.cat(firsts)) if self.keeps_rows else (None, None)
+        return ReferenceFeatures(whole, half, *kept)
+
+    def _load(self, path: Path) -> ReferenceFeatures | None:
+        """Stored features, or None where there are none or the file is damaged or of another version."""
         try:
             with np.load(path, allow_pickle=False) as stored:
-                total, outer = torch.from_numpy(stored["total"]), torch.from_numpy(stored["outer"])
-                return FeatureStatistics(int(stored["count"]), total, outer)
+                arrays = {name: torch.from_numpy(stored[name]) for name in stored.files}
+            whole, half = (
+                FeatureStatistics(int(arrays[f"{part}_count"]), arrays[f"{part}_total"], arrays[f"{part}_outer"])
+                for part in ("real", "half")
+            )
+            kept = (arrays["features"], arrays["first"]) if self.keeps_rows else (None, None)
+            return ReferenceFeatures(whole, half, *kept)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
-    def store(self, path: Path, statistics: FeatureStatistics) -> None:
-        """Write statistics; another process sees either nothing or all of them."""
+    def _store(self, path: Path, found: ReferenceFeatures) -> None:
+        """Write features; another process sees either nothing or all of them."""
+        arrays: dict[str, np.ndarray] = {}
+        for part, sums in (("real", found.statistics), ("half", found.half)):
+            arrays[f"{part}_count"] = np.array(sums.count)
+            arrays[f"{part}_total"], arrays[f"{part}_outer"] = sums.total.numpy(), sums.outer.numpy()
+        if found.features is not None and found.first is not None:
+            arrays |= {"features": found.features.numpy(), "first": found.first.numpy()}
         with atomic_write(path) as file:
-            np.savez(
-                file,
-                count=np.int64(statistics.count),
-                total=statistics.total.cpu().numpy(),
-                outer=statistics.outer.cpu().numpy(),
-            )
-
-    def statistics(
-        self, batches: Iterable[Tensor], extractor: InceptionFeatures, feature: str = "2048"
-    ) -> FeatureStatistics:
-        """Statistics of a set of images, from the folder if they are there, else computed and stored.
-
-        Args:
-            batches: uint8 (N, 3, H, W) batches; must allow a second iteration, as a DataLoader or a list does. The
-                first only reads bytes.
-            extractor: the network and its preprocessing.
-            feature: name of the features, see ``InceptionFID.features``.
-        """
-        # The bytes of the images are the key and not the name of their data set, whose options may have changed.
-        path = self.path(hash_images(batches), extractor, feature)
-        statistics = self.load(path)
-        if statistics is None:
-            for images in batches:
-                part = FeatureStatistics.of(extractor(images)[feature].cpu())
-                statistics = part if statistics is None else statistics + part
-            if statistics is None:
-                raise ValueError("statistics need at least one batch of images")
-            self.store(path, statistics)
-        return statistics
+            np.savez(file, **arrays)  # type: ignore[arg-type]

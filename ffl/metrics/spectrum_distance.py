@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ffl.metrics.base import Description, GatheringMetric, check_images
+from ffl.metrics.base import Description, GatheringMetric, check_images, first_half
 from ffl.spectrum import radial_power
 
 # Far below the power of rounding to 8 bits, 1 / (12 · 255²) ≈ 1.3e-6: only keeps the logarithm of a flat image finite.
@@ -67,13 +67,14 @@ class SpectrumDistance(GatheringMetric):
     inputs = "sets"
     band: ClassVar[str] = "1..R"
     real_count: Tensor
+    half_count: Tensor
     fake_count: Tensor
     num_radii: Tensor
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.add_state("num_radii", torch.zeros((), dtype=torch.int64), dist_reduce_fx="max")
-        for kind in ("real", "fake"):
+        for kind in ("real", "half", "fake"):  # "half" is the first half of the real images
             self.add_state(f"{kind}_count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
             # Sums of profiles, end to end: their length is known only with the first image.
             self.add_rows(f"{kind}_power", torch.empty(0, dtype=torch.float64))
@@ -84,26 +85,42 @@ class SpectrumDistance(GatheringMetric):
         height, width = images.shape[-2:]
         if min(height, width) < 2:
             raise ValueError(f"{self.name} takes images of at least 2x2 pixels, got {width}x{height}")
-        power = radial_power(images.float() / 255).double().sum(0)
-        if int(self.num_radii) not in (0, len(power)):
+        profiles = radial_power(images.float() / 255).double()
+        num_radii = profiles.shape[1]
+        if int(self.num_radii) not in (0, num_radii):
             raise ValueError(
                 f"{self.name} takes images of one size, got {tuple(images.shape[-2:])} "
                 f"after images of {int(self.num_radii) - 1} radii"
             )
-        self.num_radii.fill_(len(power))
-        kind = "real" if real else "fake"
-        getattr(self, f"{kind}_count").add_(len(images))
-        # One sum for each rank; torchmetrics gathers the sums of all ranks end to end.
-        parts = getattr(self, f"{kind}_power")
-        parts[:] = [power if not parts else parts[0] + power]
+        self.num_radii.fill_(num_radii)
+        parts = {"real": profiles, "half": profiles[first_half(images)]} if real else {"fake": profiles}
+        for kind, part in parts.items():
+            getattr(self, f"{kind}_count").add_(len(part))
+            # One sum for each rank; torchmetrics gathers the sums of all ranks end to end.
+            sums = getattr(self, f"{kind}_power")
+            sums[:] = [part.sum(0) if not sums else sums[0] + part.sum(0)]
 
     def compute(self) -> Tensor:
         """The distance, float64."""
         self.require(int(self.real_count), "real images")
         self.require(int(self.fake_count), "generated images")
-        real = self.rows("real_power").view(-1, int(self.num_radii)).sum(0) / self.real_count
-        fake = self.rows("fake_power").view(-1, int(self.num_radii)).sum(0) / self.fake_count
-        return spectrum_distance(real, fake, self.first_radius(len(real) - 1))
+        return self._distance(*self._total("real"), *self._total("fake"))
+
+    def between_halves(self) -> float | None:
+        if int(self.real_count) == 0:
+            return None
+        power, count = self._total("real")
+        first, first_count = self._total("half")
+        if not 0 < first_count < count:
+            return None
+        return float(self._distance(first, first_count, power - first, count - first_count))
+
+    def _total(self, kind: str) -> tuple[Tensor, Tensor]:
+        """Sum of the profiles of all ranks, and their number."""
+        return self.rows(f"{kind}_power").view(-1, int(self.num_radii)).sum(0), getattr(self, f"{kind}_count")
+
+    def _distance(self, real: Tensor, real_count: Tensor, fake: Tensor, fake_count: Tensor) -> Tensor:
+        return spectrum_distance(real / real_count, fake / fake_count, self.first_radius(len(real) - 1))
 
     def first_radius(self, nyquist: int) -> int:
         """Smallest radius that counts."""

@@ -65,8 +65,8 @@ class ConvNorm(nn.Module):
 
     def fuse(self) -> None:
         """Take the constant scale and shift of the batch norm in evaluation into the convolution."""
-        self.conv = fuse_conv_bn_eval(self.conv, self.norm)
-        self.norm = nn.Identity()
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
 
 
 class InvertedResidual(nn.Module):

@@ -20,8 +20,9 @@ from tqdm import tqdm
 from ffl.errors import SharedError, UserError
 from ffl.files import write_text
 from ffl.images import Protocol
-from ffl.metrics import FID, METRICS, ImageMetric, build_metric, task_metrics
+from ffl.metrics import CHOOSE_FEATURES, METRICS, FrechetDistance, ImageMetric, build_metric, task_metrics
 from ffl.metrics.bands import SMALLEST, BandPower, band_labels, coherence, power_ratio
+from ffl.metrics.features import TwoSampleMetric, check_features
 from ffl.metrics.reference_cache import ReferenceCache
 from ffl.metrics.segmentation import LabelSetName
 from ffl.ranges import Count
@@ -56,25 +57,13 @@ class EvaluationBatch:
     label: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Reference:
-    """The real images of an evaluation, whose Inception statistics are kept for the next one.
-
-    Attributes:
-        batches: uint8 (N, 3, H, W); iterated more than once.
-        cache: folder of the statistics, see ``ReferenceCache``.
-    """
-
-    batches: Iterable[Tensor]
-    cache: Path
-
-
 def check_keys(
     run: str | None = None,
     real: str | None = None,
     fake: str | None = None,
     out: str | None = None,
     metrics: list[str] | None = None,
+    features: str | None = None,
     task: Task | None = None,
     split: Literal["train", "val", "test"] = "test",
     checkpoint: Literal["last", "best"] = "last",
@@ -95,6 +84,8 @@ def check_keys(
     if run is not None and not Path(run).is_dir():
         raise UserError(f"run={run}: no such directory; train.py prints the one it made")
     check_metrics(metrics or [])
+    if features is not None:
+        check_features(features)
 
 
 def check_evaluation(config: Config) -> None:
@@ -118,31 +109,37 @@ def check_metrics(names: list[str]) -> None:
             raise UserError(f"metrics: {name} is named {names.count(name)} times; name it once")
 
 
-def choose_metrics(requested: list[str] | None, task: Task, dataset: str | None, has_real: bool) -> list[str]:
+def choose_metrics(
+    requested: list[str] | None, task: Task, dataset: str | None, num_images: int, num_real: int
+) -> list[str]:
     """The metrics to measure: the requested ones, or else those of the task that the images allow.
 
     Args:
         requested: names of metrics; None for those of the task.
         task: of the model; for folders of images, reconstruction.
         dataset: name of the data set; None for folders of images.
-        has_real: whether there are real images to compare with.
+        num_images: number of generated images.
+        num_real: number of real images to compare with; 0 where there are none.
     Raises:
         UserError: if a requested metric cannot be measured on these images.
     """
     # A default metric that does not fit is left out in silence; a requested one must not be.
     chosen = []
     for name in task_metrics(task) if requested is None else requested:
-        inputs, reason = METRICS[name].inputs, None
+        inputs, fewest, reason = METRICS[name].inputs, METRICS[name].min_images, None
+        count = min(num_images, num_real) if inputs in ("pairs", "sets") else num_images
         if inputs == "labels" and dataset is None:
             reason = "compares with label maps, which folders of images have not; use run=DIR"
-        elif inputs == "labels" and not metric_options(dataset):
+        elif inputs == "labels" and dataset not in get_args(LabelSetName):
             known = " and ".join(get_args(LabelSetName))
             reason = f"there is no segmentation network for {dataset}, only for {known}"
         elif inputs == "pairs" and task == "synthesis":
             fitting = ", ".join(other for other in METRICS if METRICS[other].inputs in ("sets", "fakes"))
             reason = f"compares pairs, and a synthesised image has none; choose among {fitting}"
-        elif inputs in ("pairs", "sets") and not has_real:
+        elif inputs in ("pairs", "sets") and num_real == 0:
             reason = "compares with real images, and the data set gives none; leave it out of metrics"
+        elif count < fewest:
+            reason = f"needs at least {fewest} images, got {count}; evaluate more, or leave it out of metrics"
         if reason is None:
             chosen.append(name)
         elif requested is not None:
@@ -150,11 +147,22 @@ def choose_metrics(requested: list[str] | None, task: Task, dataset: str | None,
     return chosen
 
 
-def metric_options(dataset: str | None) -> dict[str, dict[str, Any]]:
-    """Arguments of metrics that depend on the data set: the network and the ids of its label maps."""
-    if dataset not in get_args(LabelSetName):
-        return {}
-    return {name: {"label_set": dataset} for name, metric in METRICS.items() if metric.inputs == "labels"}
+def metric_options(names: list[str], dataset: str | None, features: str | None = None) -> dict[str, dict[str, Any]]:
+    """Arguments of metrics by name: the label set of the data set, and the network of distances.
+
+    Raises:
+        UserError: if a network is named that none of the metrics takes.
+    """
+    if features is not None and not any(name in CHOOSE_FEATURES for name in names):
+        taking = " ".join(CHOOSE_FEATURES)
+        raise UserError(f"features={features}: no metric takes it; ask for some of {taking} in metrics=[...]")
+    options: dict[str, dict[str, Any]] = {}
+    for name in names:
+        if METRICS[name].inputs == "labels":
+            options[name] = {"label_set": dataset}
+        elif name in CHOOSE_FEATURES and features is not None:
+            options[name] = {"features": features}
+    return options
 
 
 def measure(
@@ -166,7 +174,7 @@ def measure(
     device: torch.device,
     verify_weights: bool = True,
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    reference: Reference | None = None,
+    reference: ReferenceCache | None = None,
     bands: BandPower | None = None,
 ) -> list[Record]:
     """Compute metrics, and the power by frequency band, in one pass.
@@ -181,7 +189,7 @@ def measure(
         device: where to compute.
         verify_weights: whether pretrained weights must have their published SHA-256.
         options: further arguments of metrics, by name.
-        reference: all real images again, for metrics whose statistics of them are kept.
+        reference: all real images again, for metrics that keep what a network saw in them; None keeps nothing.
         bands: for the size of the images, see ``band_power_of``; None records no bands.
     Returns:
         One record per name, and one of the bands; a metric whose weights are absent has no value and says how to get
@@ -205,14 +213,15 @@ def measure(
             if num_images < metrics[name].min_images:
                 raise UserError(f"{name}: needs at least {metrics[name].min_images} images, got {num_images}")
 
-    # Inception takes most of the time of an evaluation, and the real images are those of the evaluation before: their
-    # statistics are kept. Process 0 alone holds them, since what processes hold adds up.
+    # Networks take most of the time of an evaluation, and the real images are those of the evaluation before: what was
+    # seen in them is kept. Process 0 alone holds it, since what processes hold adds up.
     referenced: set[str] = set()
     for name, metric in metrics.items():
-        if isinstance(metric, FID) and reference is not None:
+        if reference is None:
+            break
+        if isinstance(metric, FrechetDistance) or (isinstance(metric, TwoSampleMetric) and reference.keeps_rows):
             if distributed.rank() == 0:
-                cache = ReferenceCache(reference.cache)
-                metric.set_reference(cache.statistics(reference.batches, metric.extractor, metric.feature))
+                metric.set_reference(reference.features(metric.extractor, metric.output))
             referenced.add(name)
 
     # One pass over the images gives each metric what it takes, so that none is generated or kept twice. In synthesis,
@@ -247,6 +256,7 @@ def measure(
         warnings.filterwarnings("ignore", "The ``compute`` method of metric")  # of a process that got no batch
         try:
             values = {name: float(metric.compute()) for name, metric in metrics.items()}
+            floors = {name: metric.floor() for name, metric in metrics.items()}
         except UserError as error:
             raise SharedError(str(error)) from None
         details = None if bands is None else bands.compute()
@@ -264,6 +274,8 @@ def measure(
             value=values.get(name),
             protocol={**protocol, **metrics[name].protocol()} if name in metrics else protocol,
             missing=missing.get(name),
+            floor=floors.get(name),
+            warning=metrics[name].warning if name in metrics else None,
             **common,
         )
         for name in names
@@ -289,8 +301,11 @@ def band_power_of(sizes: set[tuple[int, int]], paired: bool, device: torch.devic
 
 
 def results_table(records: list[Record]) -> str:
-    """Markdown table of values with the direction of improvement, and a line for what is missing and for the bands."""
-    lines = ["| metric | value | images |", "| --- | --- | --- |"]
+    """Markdown table of values with the direction of improvement and, for sets, the value without a difference.
+
+    Lines below it say what is missing, what to beware of, and the power by band.
+    """
+    lines = ["| metric | value | halves of real | images |", "| --- | --- | --- | --- |"]
     notes = []
     for record in records:
         if record.metric == BANDS:
@@ -304,9 +319,12 @@ def results_table(records: list[Record]) -> str:
             continue
         arrow = "↑" if METRICS[record.metric].higher_is_better else "↓"
         value = "missing" if record.value is None else f"{record.value:.4f}"
-        lines.append(f"| {record.metric} {arrow} | {value} | {record.num_images} |")
+        floor = "" if record.floor is None else f"{record.floor:.4f}"
+        lines.append(f"| {record.metric} {arrow} | {value} | {floor} | {record.num_images} |")
         if record.missing:
             notes.append(f"{record.metric} is missing: {record.missing}")
+        if record.warning:
+            notes.append(f"{record.metric}: {record.warning}")
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 

@@ -30,6 +30,9 @@ class Record:
         seconds: wall time of the evaluation that it came from.
         missing: one line, or None.
         details: values by name where one number does not hold the measurement, such as power by frequency band.
+        floor: of a metric that compares two sets, the same quantity between two halves of the real one: what it is
+            where there is no difference. None for other metrics and older records.
+        warning: one line on what the value can be trusted for, such as too few images for the metric; or None.
     """
 
     metric: str
@@ -41,12 +44,15 @@ class Record:
     seconds: float | None = None
     missing: str | None = None
     details: dict[str, Any] | None = None
+    floor: float | None = None
+    warning: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values without empty details; infinities (PSNR of identical images) become strings: JSON has none."""
+        """Plain values without what few records have; infinities (PSNR of equal images) become strings for JSON."""
         plain = dataclasses.asdict(self)
-        if self.details is None:
-            del plain["details"]
+        for name in ("details", "floor", "warning"):
+            if plain[name] is None:
+                del plain[name]
         if self.value is not None and not math.isfinite(self.value):
             plain["value"] = str(self.value)
         return plain

@@ -165,7 +165,7 @@ def known_records(directory: RunDirectory, task: str, config: Config) -> dict[st
 def lacking_metrics(directory: RunDirectory, task: str, metrics: list[str], config: Config) -> list[str]:
     """Those of ``metrics`` that have to be measured: no record fits, or weights that were missing are here now."""
     known = known_records(directory, task, config)
-    options = metric_options(config["dataset"]["name"])
+    options = metric_options(metrics, config["dataset"]["name"])
     # A metric that lacked its weights is measured as soon as they are there, and not again before.
     lacking = [
         name

@@ -10,25 +10,38 @@ from tiny_networks import random_images, segmenter_weights, tiny_features
 from torch import distributed as dist
 from torch import multiprocessing as mp
 
-from ffl.metrics import FID, KID, METRICS, ImageMetric, InceptionScore, build_metric
+from ffl.metrics import (
+    FID,
+    KID,
+    METRICS,
+    GenerativePrecision,
+    GenerativeRecall,
+    ImageMetric,
+    InceptionScore,
+    build_metric,
+)
 
 NUM_REAL, NUM_FAKE = 13, 11
 # Images of rank 0 and 1: dealt in turn; all to rank 0.
 SHARES = {"uneven": (slice(0, None, 2), slice(1, None, 2)), "one_idle": (slice(None), slice(0, 0))}
-PIXEL_METRICS = {"psnr", "ssim", "lfd", "mse"}
+PIXEL_METRICS = ("psnr", "ssim", "lfd", "mse")
 SEGMENTATION = {"miou", "accuracy", "accuracy_all"}
 
 
 def metrics() -> list[ImageMetric]:
-    """Every metric but LPIPS, which averages as PSNR does; the scores of both label sets."""
+    """A metric of each class but LPIPS and ST-LPIPS, which average as PSNR does; the scores of both label sets."""
     extractor = tiny_features()
-    inception = [FID(extractor=extractor, feature="64"), KID(extractor=extractor)]
-    pretrained = SEGMENTATION | {"fid", "kid", "is", "lpips"}
-    plain = [metric() for name, metric in METRICS.items() if name not in pretrained]
+    sets = [
+        FID(extractor=extractor, feature="64"),
+        KID(extractor=extractor),
+        GenerativePrecision(extractor=extractor, k=2),
+        GenerativeRecall(extractor=extractor, k=2),
+    ]
+    plain = [METRICS[name]() for name in (*PIXEL_METRICS, "spectrum_distance", "spectrum_distance_top")]
     cityscapes: dict[str, Any] = {"label_set": "cityscapes", "state_dict": segmenter_weights("cityscapes")}
     ade20k = {"label_set": "ade20k", "state_dict": segmenter_weights("ade20k"), "short_sides": (32,)}
     scores = [build_metric(name, **options) for name in sorted(SEGMENTATION) for options in (cityscapes, ade20k)]
-    return [*inception, InceptionScore(3, extractor=extractor), *plain, *scores]
+    return [*sets, InceptionScore(3, extractor=extractor), *plain, *scores]
 
 
 def measure(share: slice, size: int = 2) -> dict[str, float]:
@@ -56,6 +69,8 @@ def measure(share: slice, size: int = 2) -> dict[str, float]:
                 metric.update(images, real=True)
         values[name] = metric.compute().item()
         values[f"{name} again"] = metric.compute().item()
+        if metric.inputs == "sets":
+            values[f"{name} floor"] = metric.floor()
     return values
 
 
@@ -63,7 +78,7 @@ def check(values: dict[str, float], expected: dict[str, float]) -> None:
     for name, value in expected.items():
         # Inception features and spectra are float32 and depend on the batch in the last bits; sums are float64 or
         # integers.
-        exact = name.split()[0] in PIXEL_METRICS | SEGMENTATION
+        exact = name.split()[0] in SEGMENTATION.union(PIXEL_METRICS)
         assert values[name] == pytest.approx(value, rel=1e-13 if exact else 1e-6), name
 
 

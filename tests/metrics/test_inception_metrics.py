@@ -13,10 +13,20 @@ from tiny_networks import random_images, tiny_features
 from torch import Tensor
 
 from ffl.errors import UserError
-from ffl.metrics import FID, KID, ImageMetric, InceptionScore, build_metric
+from ffl.metrics import (
+    FID,
+    KID,
+    FrechetDistance,
+    GenerativePrecision,
+    GenerativeRecall,
+    ImageMetric,
+    InceptionScore,
+    KernelDistance,
+    build_metric,
+)
+from ffl.metrics.features import InceptionFeatures
 from ffl.metrics.frechet import FeatureStatistics, frechet_distance
 from ffl.metrics.inception import InceptionFID, load_inception
-from ffl.metrics.inception_features import InceptionFeatures
 from ffl.metrics.inception_score import inception_score
 from ffl.metrics.kid import kernel_distance
 from ffl.metrics.reference_cache import ReferenceCache, hash_images
@@ -239,56 +249,71 @@ def test_wrong_arguments_are_refused() -> None:
         build_metric("fod")
 
 
-def test_reference_statistics_are_computed_once(tmp_path: Path) -> None:
-    extractor = tiny_features()
-    cache = ReferenceCache(tmp_path / "reference")
-    real = random_images(10, 12)
-    first = cache.statistics(real.split(5), extractor, "64")
+def test_reference_features_are_computed_once(tmp_path: Path) -> None:
+    """In another order and other batches the set is the same; metrics take what is kept as if they had seen it."""
+    extractor, real, fake = tiny_features(), random_images(10, 12), random_images(11, 9)
+    first = ReferenceCache(tmp_path / "reference", real.split(5), 12).features(extractor, "64")
     calls = extractor.network.calls
-    again = cache.statistics(real.flip(0).split(4), extractor, "64")  # another order and batch size, the same set
+    cache = ReferenceCache(tmp_path / "reference", real.flip(0).split(4), 12)
+    again = cache.features(extractor, "64")
+    assert cache.features(extractor, "64") is again
     assert extractor.network.calls == calls
-    assert first.count == again.count == 12
-    assert torch.equal(first.outer, again.outer)
-    torch.testing.assert_close(first.covariance(), FeatureStatistics.of(extractor(real)["64"]).covariance())
+    assert first.statistics.count == again.statistics.count == 12
+    assert torch.equal(first.statistics.outer, again.statistics.outer)
+    assert again.features is not None
+    torch.testing.assert_close(again.half.total, again.features[again.first].double().sum(0))
+    torch.testing.assert_close(first.statistics.covariance(), FeatureStatistics.of(extractor(real)["64"]).covariance())
+    for build in (FrechetDistance, KernelDistance, GenerativePrecision, GenerativeRecall):
+        seen, cached = build(output="64", extractor=extractor), build(output="64", extractor=extractor)
+        seen.update(real, real=True)
+        cached.set_reference(again)
+        for metric in (seen, cached):
+            metric.update(fake, real=False)
+        assert cached.compute().item() == pytest.approx(seen.compute().item(), rel=1e-10)
+        assert cached.floor() == pytest.approx(seen.floor(), rel=1e-10)
 
-    fake = random_images(11, 9)
-    expected, cached = FID(extractor=extractor, feature="64"), FID(extractor=extractor, feature="64")
-    expected.update(real, real=True)
-    cached.set_reference(again)
-    for metric in (expected, cached):
-        metric.update(fake, real=False)
-    assert cached.compute().item() == pytest.approx(expected.compute().item(), rel=1e-10)
+
+def test_features_of_many_images_are_kept_as_sums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffl.metrics.reference_cache.KEPT_ROWS", 11)
+    extractor, real = tiny_features(), random_images(10, 12)
+    for _ in range(2):  # computed, then read
+        cache = ReferenceCache(tmp_path, [real], 12)
+        assert not cache.keeps_rows
+        found = cache.features(extractor, "64")
+        assert (found.statistics.count, found.features, found.first) == (12, None, None)
+    with pytest.raises(ValueError, match="kd takes the features of each image"):
+        KernelDistance(output="64", extractor=extractor).set_reference(found)
 
 
-def test_reference_key_is_content_preprocessing_weights_and_feature(tmp_path: Path) -> None:
-    cache, extractor, images = ReferenceCache(tmp_path), tiny_features(), random_images(12, 3)
+def test_reference_key_is_content_preprocessing_weights_and_output(tmp_path: Path) -> None:
+    extractor, images = tiny_features(), random_images(12, 3)
     other_weights = InceptionFeatures(extractor.network, "pytorch_fid", {"weights_sha256": "other"})
     other_preprocess = InceptionFeatures(extractor.network, "torch_fidelity", {"weights_sha256": "tiny"})
     changed = images.clone()
     changed[2, 1, 5, 5] ^= 1
-    digest = hash_images([images])
+    cache = ReferenceCache(tmp_path, [images], 3)
+    sets = [changed, images[:2], images.reshape(3, 3, 8, 32)]
     paths = {
-        cache.path(digest, extractor),
-        cache.path(digest, extractor, "64"),
-        cache.path(digest, other_weights),
-        cache.path(digest, other_preprocess),
-        cache.path(hash_images([changed]), extractor),
-        cache.path(hash_images([images[:2]]), extractor),
-        cache.path(hash_images([images.reshape(3, 3, 8, 32)]), extractor),
+        cache.path(extractor),
+        cache.path(extractor, "64"),
+        cache.path(other_weights),
+        cache.path(other_preprocess),
+        *(ReferenceCache(tmp_path, [other], len(other)).path(extractor) for other in sets),
     }
     assert len(paths) == 7
+    assert hash_images([images]) == hash_images(images.flip(0).split(2))
 
 
 def test_damaged_reference_file_is_computed_again(tmp_path: Path) -> None:
-    cache, extractor, images = ReferenceCache(tmp_path), tiny_features(), random_images(13, 3)
-    first = cache.statistics([images], extractor, "64")
+    extractor, images = tiny_features(), random_images(13, 3)
+    first = ReferenceCache(tmp_path, [images], 3).features(extractor, "64")
     (stored,) = tmp_path.iterdir()
     stored.write_bytes(stored.read_bytes()[:100])
-    again = cache.statistics([images], extractor, "64")
-    assert torch.equal(first.total, again.total)
+    again = ReferenceCache(tmp_path, [images], 3).features(extractor, "64")
+    assert torch.equal(first.statistics.total, again.statistics.total)
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
     with pytest.raises(ValueError, match="at least one batch"):
-        cache.statistics([], extractor, "64")
+        ReferenceCache(tmp_path, [], 0).features(extractor, "64")
 
 
 def test_load_inception_accepts_what_it_saved(random_weights: dict[str, Tensor]) -> None:

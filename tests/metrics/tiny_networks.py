@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ffl.metrics.features import InceptionFeatures
 from ffl.metrics.inception import FEATURE_DIMS
-from ffl.metrics.inception_features import InceptionFeatures
 from ffl.metrics.segmenters import DRNArch, DRNSeg, ResNetEncoder, UPerNet, UPerNetDecoder
 
 SMALL_DRN = DRNArch(True, (1, 1, 2, 1), (4, 4, 6, 6, 8, 8, 8, 8))
