@@ -22,7 +22,7 @@ from tqdm import tqdm
 from datasets import build_dataset
 from ffl.errors import UserError
 from ffl.files import report_failed_writes, write_text
-from ffl.metrics import METRICS, ImageMetric, build_metric
+from ffl.metrics import CHOOSE_FEATURES, METRICS, ImageMetric, build_metric
 from ffl.ranges import Count
 from ffl.training.command import run_script
 from ffl.training.config import Seed
@@ -44,7 +44,8 @@ def calibrate(
     cache_dir: Path = Path("outputs/cache"),
     datasets: list[SetName] | None = None,
     metrics: list[str] | None = None,
-    images: Count = 600,
+    features: str | None = None,
+    images: Count = 300,
     seed: Seed = 0,
     results: Path | None = None,
     out: Path = OWN / "calibration",
@@ -56,6 +57,7 @@ def calibrate(
         cache_dir: folder of decoded images.
         datasets: whose test images are damaged; all three by default.
         metrics: names; by default those of every task that need no label maps and whose weights are there.
+        features: network of fd, kd, precision and recall: inception, effnet_lite0 or timm/<model>.
         images: of a data set that are damaged, at most; further ones serve to show the bias.
         seed: of the noise and of random halves.
         results: folder of the tables whose runs are compared; by default your own, and the published ones for the rest.
@@ -76,7 +78,8 @@ def calibrate(
                     f"{name}: compares with label maps, which damaged images have not; leave it out of metrics"
                 )
             try:
-                built[name] = build_metric(name)
+                options = {"features": features} if features and name in CHOOSE_FEATURES else {}
+                built[name] = build_metric(name, **options)
             except MissingWeights as error:
                 if metrics:
                     raise
