@@ -22,11 +22,11 @@ from tqdm import tqdm
 from datasets import build_dataset
 from ffl.errors import UserError
 from ffl.files import report_failed_writes, write_text
-from ffl.metrics import CHOOSE_FEATURES, METRICS, ImageMetric, build_metric
+from ffl.metrics import METRICS, ImageMetric, build_metric
 from ffl.ranges import Count
 from ffl.training.command import run_script
 from ffl.training.config import Seed
-from ffl.training.evaluation import check_metrics
+from ffl.training.evaluation import check_metrics, metric_options
 from ffl.training.program import compose
 from ffl.training.provenance import code_version, environment
 from ffl.training.record import Record
@@ -69,26 +69,27 @@ def calibrate(
 
     # Mistakes before anything is measured. A metric without weights is left out and named, unless it was asked for.
     check_metrics(metrics or [])
+    usual = [name for name, kind in METRICS.items() if kind.tasks and kind.inputs != "labels"]
+    names = [name for name in METRICS if name in (metrics or usual)]
+    if labelled := [name for name in names if METRICS[name].inputs == "labels"]:
+        raise UserError(
+            f"{labelled[0]}: compares with label maps, which these images have not; leave it out of metrics"
+        )
+    options = metric_options(names, None, features)
     built: dict[str, ImageMetric] = {}
     missing: dict[str, str] = {}
-    for name, kind in METRICS.items():
-        if name in metrics if metrics else kind.tasks and kind.inputs != "labels":
-            if kind.inputs == "labels":
-                raise UserError(
-                    f"{name}: compares with label maps, which damaged images have not; leave it out of metrics"
-                )
-            try:
-                options = {"features": features} if features and name in CHOOSE_FEATURES else {}
-                built[name] = build_metric(name, **options)
-            except MissingWeights as error:
-                if metrics:
-                    raise
-                missing[name] = str(error)
+    for name in names:
+        try:
+            built[name] = build_metric(name, **options.get(name, {}))
+        except MissingWeights as error:
+            if metrics:
+                raise
+            missing[name] = str(error)
     protocols = {name: metric.protocol() for name, metric in built.items()}
     sets = {}
     for name in datasets or get_args(SetName):
-        options = compose("train", [f"dataset={name}", "scale=cpu"])["dataset"]  # as in the tables
-        sets[name] = build_dataset(split="test", data_root=data_root, cache_dir=cache_dir, **options)
+        recipe = compose("train", [f"dataset={name}", "scale=cpu"])["dataset"]  # as in the tables
+        sets[name] = build_dataset(split="test", data_root=data_root, cache_dir=cache_dir, **recipe)
         half = min(images, len(sets[name])) // 2
         if few := [metric for metric in built.values() if metric.min_images > half]:
             raise UserError(

@@ -15,7 +15,7 @@ from ffl.files import atomic_write
 from ffl.metrics import METRICS
 from ffl.training.record import Record
 from scripts.calibration.damage import DAMAGES
-from scripts.calibration.measure import DRAWS, NONE, SPREAD_OF
+from scripts.calibration.measure import BIAS_COUNTS, DRAWS, NONE, SPREAD_OF
 from scripts.figures.style import BLACK, BLUE, DIVERGING, GREY, ORANGE, PAGE_WIDTH, SMALL, VERMILION
 
 SENTENCES = Path(__file__).with_name("sentences.yaml")
@@ -113,18 +113,23 @@ def markdown(records: Sequence[Record], missing: dict[str, str]) -> str:
             key = f"{name} {metric}"
             floor = "–"
             if f"{key} floor" in values:
-                floor = f"{values[f'{key} floor']:.3g} ± {values[f'{key} floor sd']:.2g}"
+                floor = f"{digits(values[f'{key} floor'])} ± {values[f'{key} floor sd']:.2g}"
             cells = [
-                " / ".join(f"{values[f'{key} {kind} {level:g}']:.3g}" for level in levels)
+                " / ".join(digits(values[f"{key} {kind} {level:g}"]) for level in levels)
                 for kind, (_, _, levels) in DAMAGES.items()
             ]
             arrow = "↑" if METRICS[metric].higher_is_better else "↓"
             what = f"{SET_LABELS[name]}, {values[f'{name} images']:g}"
-            first = [what, f"{metric} {arrow}", f"{values[f'{key} {NONE} 0']:.3g}", floor]
+            first = [what, f"{metric} {arrow}", digits(values[f"{key} {NONE} 0"]), floor]
             last = f"{values[f'{key} spread sd']:.2g}"
             lines.append(f"| {' | '.join([*first, *cells, last])} |")
     notes = [f"{name} is missing: {reason}" for name, reason in missing.items()]
     return "\n".join([*lines, *([""] if notes else []), *notes, ""])
+
+
+def digits(value: float) -> str:
+    """Three digits, or as many as the whole number has."""
+    return f"{value:.0f}" if 1000 <= abs(value) < np.inf else f"{value:.3g}"
 
 
 def measured_sets(records: Sequence[Record]) -> dict[str, list[str]]:
@@ -159,9 +164,9 @@ def draw_ladder(axes: Axes, name: str, metrics: list[str], values: dict[str, flo
     worse = np.array([-1 if METRICS[metric].higher_is_better else 1 for metric in metrics])
     ranks = (worse[:, None] * table).argsort(1).argsort(1)
     axes.imshow(ranks, cmap="cividis_r", vmin=-1, vmax=len(STEPS), aspect="auto")
-    for (row, column), rank in np.ndenumerate(ranks):
-        colour = "white" if rank > 0.55 * len(STEPS) else BLACK
-        axes.text(column, row, f"{table[row, column]:.3g}", ha="center", va="center", size=5.5, color=colour)
+    for row, column in np.ndindex(ranks.shape):
+        colour = "white" if ranks[row, column] > 0.55 * len(STEPS) else BLACK
+        axes.text(column, row, digits(float(table[row, column])), ha="center", va="center", size=5.5, color=colour)
     axes.set_yticks(range(len(metrics)), [METRICS[metric].label for metric in metrics])
     axes.set_xticks(range(len(STEPS)), [f"{level:g}" for _, level in STEPS])
     axes.tick_params(length=0)
@@ -177,20 +182,22 @@ def draw_ladder(axes: Axes, name: str, metrics: list[str], values: dict[str, flo
 
 def draw_bias(axes: Axes, name: str, metrics: list[str], values: dict[str, float]) -> None:
     """What each metric says of real images beside as many other real images."""
-    styles = [(colour, dash) for dash in ("-", "--", ":") for colour in (BLUE, VERMILION, ORANGE, BLACK, GREY)]
-    for metric, (colour, dash) in zip(metrics, styles, strict=False):
+    styles = [(colour, dash) for dash in ("-", "--") for colour in (BLUE, VERMILION, ORANGE, BLACK, GREY)]
+    of_sets = [metric for metric in metrics if f"{name} {metric} floor" in values]
+    for metric, (colour, dash) in zip(of_sets, styles, strict=False):
         key = f"{name} {metric}"
-        counts = sorted(int(word.split()[3]) for word in values if re.fullmatch(rf"{re.escape(key)} bias \d+", word))
         none, blurred = values[f"{key} {NONE} 0"], values[f"{key} blur 1"]
-        if counts:
-            shares = [(values[f"{key} bias {count}"] - none) / (blurred - none) for count in counts]
-            axes.plot(counts, shares, color=colour, linestyle=dash, marker="o", ms=2.5, label=METRICS[metric].label)
+        counts = [count for count in BIAS_COUNTS if f"{key} bias {count}" in values]
+        shares = [(values[f"{key} bias {count}"] - none) / (blurred - none) for count in counts]
+        axes.plot(counts, shares, color=colour, linestyle=dash, marker="o", ms=2.5, label=METRICS[metric].label)
     axes.set_xscale("log")
+    axes.set_xticks(BIAS_COUNTS, map(str, BIAS_COUNTS))
+    axes.minorticks_off()
     axes.set_yscale("symlog", linthresh=0.1)
     axes.axhline(1, color=GREY, linewidth=0.6)
     axes.axhline(0, color=GREY, linewidth=0.6)
     axes.set(xlabel=f"{SET_LABELS[name]} in each of two disjoint sets", ylabel="share of the value of blur 1")
-    axes.set_title("real beside other real images")
+    axes.set_title("real beside other real images\n")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=6)
 
@@ -212,4 +219,4 @@ def draw_agreement(axes: Axes, metrics: list[str], values: dict[str, float]) -> 
     axes.set_yticks(range(len(metrics)), labels)
     axes.tick_params(length=0, labelsize=6)
     axes.spines[:].set_visible(False)
-    axes.set_title("agreement in percent: damages above, runs below")
+    axes.set_title("agreement of ranks, percent\n(damages above, runs below)")
