@@ -29,9 +29,7 @@ from scripts.calibration.damage import DAMAGES
 NONE = "none"  # the damage of undamaged images
 DRAWS = 10  # random halves
 SPREAD_OF = "blur", 1  # the damage whose value is taken of random halves
-NETWORK_PAIRS = (
-    100  # images that a metric of pairs with a network takes: seconds a damage, and a mean of that many is sharp
-)
+NETWORK_PAIRS = 50  # images that a metric of pairs with a network takes, which are seconds of work
 BIAS_COUNTS = (50, 100, 200, 400, 800, 1500)
 BIAS_DRAWS = 3
 BATCH = 50  # images that a network takes at a time
@@ -58,20 +56,20 @@ def _remember_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     known: dict[bytes, Any] = {}
 
     def call(*images: Tensor) -> Any:
-        rows = zip(*(part.numpy() for part in images), strict=True)
-        keys = [hashlib.blake2b(b"".join(part.tobytes() for part in row), digest_size=16).digest() for row in rows]
+        items = zip(*(part.numpy() for part in images), strict=True)
+        keys = [hashlib.blake2b(b"".join(part.tobytes() for part in item), digest_size=16).digest() for item in items]
         unseen = [index for index, key in enumerate(keys) if key not in known]
         for chunk in (unseen[first : first + BATCH] for first in range(0, len(unseen), BATCH)):
             found = function(*(part[chunk] for part in images))
             for place, index in enumerate(chunk):
-                parts = (
-                    {name: value[place] for name, value in found.items()} if isinstance(found, dict) else found[place]
-                )
-                known[keys[index]] = parts
-        found = [known[key] for key in keys]
-        if isinstance(found[0], dict):
-            return {name: torch.stack([row[name] for row in found]) for name in found[0]}
-        return torch.stack(found)
+                if isinstance(found, dict):
+                    known[keys[index]] = {name: value[place] for name, value in found.items()}
+                else:
+                    known[keys[index]] = found[place]
+        rows = [known[key] for key in keys]
+        if isinstance(rows[0], dict):
+            return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        return torch.stack(rows)
 
     return call
 
