@@ -61,9 +61,10 @@ def _measure_folders(config: Config, device: torch.device) -> tuple[list[Record]
         if config["num_images"] is not None and config["num_images"] > len(files):
             raise UserError(f"num_images={config['num_images']}: the folders hold {len(files)} pairs")
         files = files[: config["num_images"]]
-        names = choose_metrics(config["metrics"], "reconstruction", None, len(files), len(files))
-        options = metric_options(names, None, config["features"])
         sizes = [image_size(real) for real, _ in files]
+        smallest = min(min(size) for size in sizes)
+        names = choose_metrics(config["metrics"], "reconstruction", None, len(files), len(files), smallest)
+        options = metric_options(names, None, config["features"])
 
     # Images of several sizes are measured too, in batches of one size; bands need one size for all of them.
     records = measure(
@@ -102,7 +103,9 @@ def _measure_run(config: Config, device: torch.device) -> tuple[list[Record], Pa
         # Each image is generated beside its real one; in synthesis, which has no pairs, beside all of the split.
         real_count = len(dataset) if task == "synthesis" else num_images
         has_real = has_real_images(dataset)
-        names = choose_metrics(config["metrics"], task, dataset.name, num_images, real_count if has_real else 0)
+        num_real = real_count if has_real else 0
+        smallest = min(dataset.image_size)
+        names = choose_metrics(config["metrics"], task, dataset.name, num_images, num_real, smallest)
         options = metric_options(names, dataset.name, config["features"])
 
     real = RealImages(dataset, real_count, config["batch_size"], config["protocol"])

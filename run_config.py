@@ -9,7 +9,7 @@ from typing import Any
 from datasets import DATASETS
 from ffl.errors import UserError
 from ffl.training.config import Config, Seed, TrainerConfig, check_section, section_defaults
-from ffl.training.objective import Objective
+from ffl.training.objective import Objective, build_terms
 from models import MODELS
 
 REGISTRIES: dict[str, dict[str, Any]] = {"model": MODELS, "dataset": DATASETS}
@@ -61,6 +61,7 @@ def check(config: Config) -> None:
     check_named("model", config["model"])
     check_named("dataset", config["dataset"])
     check_section("loss", config["loss"], Objective, provided=set())
+    build_terms(config["loss"]["terms"])
     check_section("trainer", config["trainer"], TrainerConfig, provided=set())
 
     # The data set has what the model trains on.
@@ -97,7 +98,7 @@ def check(config: Config) -> None:
 
     # At least one loss is on.
     weights = [key for key in config["model"] if key.endswith("_weight")]
-    extra = [config["loss"][key] for key in ("ffl", "perceptual", "spectral_regularization")]
+    extra = [config["loss"][key] for key in ("ffl", "terms", "perceptual", "spectral_regularization")]
     if weights and not any([*extra, *(config["model"][key] for key in weights)]):
         raise UserError(f"model.{weights[0]}=0: every loss is off; give one of them a weight, or set loss.ffl=true")
 

@@ -89,6 +89,8 @@ def print_summary(run: RunDirectory, summary: TrainingSummary) -> None:
         share = summary.gradient_share.get(name)
         pull = "" if share is None else f"   {share:.1%} of the gradient at the generator's output"
         print(f"  {name:<28} {value:.5g}{pull}")
+    for name, weight in summary.loss_weight.items():
+        print(f"  {f'weight of {name}':<28} {weight:.5g}, which loss.share has found")
     if summary.best_error is not None:
         print(f"  {'best validation MSE':<28} {summary.best_error:.5g}")
     print(f"run directory       {run.path}")

@@ -41,3 +41,4 @@ Whole = Annotated[int, Range(0)]
 Positive = Annotated[float, Range(0, low_included=False)]
 NonNegative = Annotated[float, Range(0)]
 Decay = Annotated[float, Range(0, 1, high_included=False)]  # of a running average, such as Adam's betas
+Share = Annotated[float, Range(0, 1, low_included=False, high_included=False)]  # of a whole that others share too

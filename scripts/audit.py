@@ -18,7 +18,7 @@ from ffl.errors import UserError
 from ffl.files import write_text
 from ffl.training.command import run_script
 from scripts.audits.evidence import OurSource
-from scripts.audits.report import VERDICTS, build_report, markdown
+from scripts.audits.report import SIDES, VERDICTS, build_report, markdown
 from scripts.tables import OWN, check_scale
 
 
@@ -44,9 +44,9 @@ def audit(*, scale: str = "cpu", results: Path | None = None, out: Path = OWN) -
     report = build_report(OurSource(results, scale), command)
     write_text(out / scale / "audit.json", json.dumps(report, indent=2) + "\n")
     write_text(out / scale / "audit.md", markdown(report))
-    for side, words in (("paper", "the paper's numbers"), ("ours", f"ours, scale={scale}")):
+    for side, words in SIDES.items():
         counts = report["counts"]["claims"][side]
-        print(f"{words:<22} " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS))
+        print(f"{words:<36} " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS))
     print(f"written to {out / scale / 'audit.md'} and {out / scale / 'audit.json'}")
     return report
 

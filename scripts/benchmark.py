@@ -3,9 +3,10 @@
     python scripts/benchmark.py [SUBSET ...] [key=value ...]
 
 loss        forward and backward, beside the authors' package and one pair of transforms; peak memory
+losses      the losses of other papers, beside the way in which their authors compute them
 overhead    what it adds to a training step of a model at the paper's size (Appendix B.2)
 throughput  the autoencoder on CelebA (data_root) end to end, beside the authors' recipe, rewritten
-metrics     PSNR, SSIM, LFD, Fréchet distance and Inception features, beside what others use
+metrics     PSNR, SSIM, LFD, Fréchet distance and the networks of metrics, beside what others use
 floor       training steps of StyleGAN2 and SPADE, beside their convolutions alone
 growth      cost against image size, batch and data set size; with json=FILE also growth.png and growth.md beside it
 
@@ -37,9 +38,9 @@ from ffl.training.trainer import choose_device
 from scripts.benchmarks.rows import describe_row, describe_target
 from scripts.benchmarks.timing import Conditions, limit_threads, num_cores
 
-Subset = Literal["loss", "overhead", "throughput", "metrics", "floor", "growth"]
+Subset = Literal["loss", "losses", "overhead", "throughput", "metrics", "floor", "growth"]
 ModelName = Literal["ae", "vae", "pix2pix", "stylegan2", "spade"]
-BY_THREADS = ("loss", "metrics")  # short, and compared with code that has one thread
+BY_THREADS = ("loss", "losses", "metrics")  # short, and compared with code that has one thread
 
 
 def main(

@@ -1,13 +1,15 @@
-"""A figure of the paper, from our own runs or from real images.
+"""A figure of the paper, or of ours, from our own runs or from real images.
 
     python scripts/figure.py N [scale=cpu] [out=FILE.png|DIR] [data_root=DIR] [output_root=outputs] [key=value ...]
+    python scripts/figure.py bands [scale=cpu] [model=ae] [out=FILE.png|DIR]
     python scripts/figure.py all [scale=cpu] [out=DIR] …
     python scripts/figure.py comparison runs=DIR,DIR [labels=w/o,w/] [out=FILE.png|DIR]
 
 N is 1 (spectra of models without FFL), 2 (band limiting), 3 (single-image reconstruction), 5 to 8, 10, 11, 15 and 16
 (comparisons), 9 (StyleGAN2 and average spectra), 12 (sinusoidal components), 14 (spatial loss), 17 to 19 (StyleGAN2
-samples). 4 and 13 are drawings. A figure is written as PNG, as PDF, and as JSON with its caption, numbers and runs; the
-default is outputs/results/<scale>/figureN.png. Missing runs are named with the commands that make them.
+samples). 4 and 13 are drawings. ``bands`` is ours: power, error and coherence by frequency band, from the records of
+tables. A figure is written as PNG, as PDF, and as JSON with its caption, numbers and runs; the default is
+outputs/results/<scale>/figureN.png, or bands.png. Missing runs are named with the commands that make them.
 """
 
 import inspect
@@ -25,6 +27,7 @@ from ffl.files import write_text
 from ffl.ranges import Count
 from ffl.training.command import run_script
 from ffl.training.run_directory import RunDirectory
+from scripts.figures.band_curves import bands_figure
 from scripts.figures.comparison import BASELINES, BLOCKS, comparison, comparison_figure, figure1
 from scripts.figures.loss_curve import LOSS_RUNS, figure14
 from scripts.figures.one_image import figure2, figure3, figure12
@@ -40,23 +43,26 @@ class PaperFigure(NamedTuple):
     """How a figure is made.
 
     Attributes:
-        draw: takes the runs of ``rows``, if there are any; its keyword-only parameters are keys of the command line
-            that this figure has besides those of all.
-        rows: whose runs it shows; none for a figure of one image.
+        draw: takes the runs of ``rows``, if there are any; its keyword-only parameters are keys of the command line.
+        rows: whose runs it shows; none for a figure of one image or of records.
     """
 
     draw: Callable[..., Drawing]
     rows: tuple[TableRun, ...] = ()
 
     @property
+    def own_keys(self) -> set[str]:
+        """The keys of the command line that ``draw`` takes."""
+        parameters = inspect.signature(self.draw).parameters.values()
+        return {item.name for item in parameters if item.kind is item.KEYWORD_ONLY}
+
+    @property
     def keys(self) -> set[str]:
         """The keys of the command line that mean something to it."""
-        parameters = inspect.signature(self.draw).parameters.values()
-        own = {item.name for item in parameters if item.kind is item.KEYWORD_ONLY}
-        return COMMON_KEYS | own | ({"runs"} if self.rows else set())
+        return COMMON_KEYS | self.own_keys | ({"runs"} if self.rows else set())
 
 
-FIGURES: dict[int, PaperFigure] = {
+OF_THE_PAPER: dict[int, PaperFigure] = {
     1: PaperFigure(figure1, BASELINES),
     2: PaperFigure(figure2),
     3: PaperFigure(figure3),
@@ -71,6 +77,8 @@ FIGURES: dict[int, PaperFigure] = {
         for number, blocks in BLOCKS.items()
     },
 }
+# In the order in which they are listed and made.
+FIGURES: dict[int | str, PaperFigure] = {**dict(sorted(OF_THE_PAPER.items())), "bands": PaperFigure(bands_figure)}
 
 
 def draw(
@@ -83,35 +91,40 @@ def draw(
     image: Path | None = None,
     images: Count | None = None,
     labels: list[str] | None = None,
+    model: str | None = None,
 ) -> None:
     """Draw what the first word names.
 
     Args:
-        words: number of a figure, all, or comparison.
+        words: number of a figure, bands, all, or comparison.
         scale: whose runs are meant: cpu, which is the default, or paper.
-        out: FILE.png, or a folder of results, in which figures go to <scale>/figureN.png; outputs/results by default.
+        out: FILE.png, or a folder of results, in which figures go to <scale>/figureN.png and <scale>/bands.png;
+            outputs/results by default.
         data_root: where the data sets are now; otherwise where they were when each run was made.
         output_root: folder of the runs; that of configs/train.yaml by default.
         runs: these runs instead of those of the tables, in the order of the figure: without FFL, with FFL, ...
         image: for 2, 3 and 12: another image than the embedded photograph.
         images: for 9: how many images to average over; as many as there are test images by default.
         labels: for a comparison: what to call each run; the names of their directories by default.
+        model: for bands: whose runs to show; those of all models by default.
     """
     given = {key: value for key, value in locals().items() if key != "words" and value is not None}
 
     # Which figure, and which of the keys mean something to it.
-    known = ", ".join([*map(str, sorted(FIGURES)), "all or comparison"])
+    known = ", ".join([*map(str, FIGURES), "all or comparison"])
     if not words:
         raise UserError(f"no figure given; expected one of {known}")
     name, *more = words
     if more:
         raise UserError(f"cannot read {more[0]}; expected key=value, such as scale=cpu")
+    key_of_name = int(name) if name.isdecimal() else name
+    figures: list[int | str]
     if name == "all":
-        allowed, numbers = COMMON_KEYS, sorted(FIGURES)
+        allowed, figures = COMMON_KEYS, list(FIGURES)
     elif name == "comparison":
-        allowed, numbers = {"runs", "labels", "out"}, []
-    elif name.isdecimal() and int(name) in FIGURES:
-        allowed, numbers = FIGURES[int(name)].keys, [int(name)]
+        allowed, figures = {"runs", "labels", "out"}, []
+    elif key_of_name in FIGURES:
+        allowed, figures = FIGURES[key_of_name].keys, [key_of_name]
     else:
         raise UserError(f"figure {name}: no such figure; expected one of {known}")
     for key, value in given.items():
@@ -130,10 +143,11 @@ def draw(
 
     if name == "comparison":
         compare(runs, labels, out if to_file else out / "comparison.png")
-    for number in numbers:
-        figure, path = FIGURES[number], out if to_file else out / scale / f"figure{number}.png"
+    for number in figures:
+        file_name = f"figure{number}.png" if isinstance(number, int) else f"{number}.png"
+        figure, path = FIGURES[number], out if to_file else out / scale / file_name
         # One figure that cannot be made does not keep the others from being made.
-        own = {key: given[key] for key in ("image", "images") if key in given}
+        own = {key: value for key, value in {**given, "scale": scale}.items() if key in figure.own_keys}
         missing: list[str] = []
         try:
             if figure.rows:
@@ -142,6 +156,7 @@ def draw(
                 drawing = figure.draw(found, **own)
             else:
                 drawing = figure.draw(**own)
+                missing = drawing.missing
         except UserError as error:
             if name != "all":
                 raise

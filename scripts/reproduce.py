@@ -21,19 +21,23 @@ import yaml
 
 from ffl.errors import UserError
 from ffl.files import report_failed_writes, write_text
+from ffl.metrics import METRICS
 from ffl.ranges import Count
 from ffl.training.command import run_script
 from ffl.training.config import Seed
+from ffl.training.evaluation import metric_options
 from ffl.weights import find_weights
 from run_config import check
 from scripts.reproduction.markdown import table_markdown
-from scripts.reproduction.records import list_images, state_text, table_results, total_steps
+from scripts.reproduction.records import list_images, missing_weights, state_text, table_results, total_steps
 from scripts.reproduction.work import Executor, Job, do_all, in_turn, on_cluster, side_by_side
 from scripts.tables import (
     BASE_SEED,
     OWN,
+    ScaleChange,
     Table,
     check_scale,
+    read_results,
     read_table,
     results_path,
     row_run,
@@ -103,7 +107,8 @@ def reproduce(
     for content in tables:
         # An override for all runs must not touch what makes one row differ from another.
         of_rows = [override for row in content.rows.values() for run in row.runs.values() for override in run]
-        of_scale = content.scales[scale].add if scale in content.scales else []
+        change = content.scales.get(scale, ScaleChange())
+        of_scale = [*change.add, *(override for added in change.rows.values() for override in added)]
         own = split_overrides([*of_rows, *of_scale]).keys() | {"resume", "name"}
         if reserved := [key for key in given if key in own]:
             raise UserError(f"{reserved[0]}={given[reserved[0]]}: set by the table")
@@ -140,7 +145,11 @@ def reproduce(
     reasons = do_all(list(wanted.values()), execute)
 
     # The records of all runs of the tables, also of those that were made before or elsewhere.
-    results = [table_results(content, scale, words, seed_range, reasons) for content in tables]
+    results = []
+    for content in tables:
+        file = results_path(out, scale, content).with_suffix(".json")
+        earlier = read_results(file).records if file.is_file() else []
+        results.append(table_results(content, scale, words, seed_range, reasons, earlier))
     if not any(record.metric != "training" for result in results for record in result.records):
         raise UserError(next(iter(reasons.values()), "none of the rows is there"))
     for content, result in zip(tables, results, strict=True):
@@ -182,12 +191,11 @@ def plan_text(jobs: list[Job]) -> str:
             data[config["dataset"]["name"]] = ", ".join(f"{len(v):,} {k}" for k, v in splits.items()) or "embedded"
             left = total_steps(config) if left is None else left
             # Networks that losses of the models look through.
-            for name, weight in {
-                "vgg16": config["loss"]["perceptual"],
-                "vgg19": config["model"].get("vgg_weight"),
-            }.items():
-                if weight and left:
-                    find_weights(name, verify=False)
+            model, loss = config["model"], config["loss"]
+            if loss["perceptual"] and left:
+                find_weights(loss["perceptual_network"], verify=False)
+            if model.get("vgg_weight") and left:
+                find_weights(model["vgg_network"], verify=False)
         except UserError as error:
             data.setdefault(config["dataset"]["name"], "nothing")
             problems.setdefault(str(error), []).append(run.name)
@@ -197,6 +205,16 @@ def plan_text(jobs: list[Job]) -> str:
     text += ["", "Data found", *(f"  {name}: {found}" for name, found in sorted(data.items()))]
     text += ["", "Cannot be trained here"] if problems else []
     text += [f"  {problem}\n    {', '.join(names)}" for problem, names in problems.items()]
+    # Metrics whose networks are not there.
+    unmeasured: dict[str, dict[str, None]] = {}
+    for job in jobs:
+        for metrics in job.metrics.values():
+            options = metric_options(metrics, job.run.config["dataset"]["name"])
+            for name in metrics:
+                if reason := missing_weights(name, **options.get(name, {})):
+                    unmeasured.setdefault(reason, {})[METRICS[name].label] = None
+    text += ["", "Cannot be measured here"] if unmeasured else []
+    text += [f"  {reason}\n    {', '.join(labels)}" for reason, labels in unmeasured.items()]
     text += ["", "Commands: what is not finished is made by reproduce.py, or by hand and then found"]
     return "\n".join([*text, *(f"  {job.run.command}" for job in jobs)])
 

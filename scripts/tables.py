@@ -26,6 +26,7 @@ from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig, OmegaConf
 
 from ffl.errors import UserError
+from ffl.metrics import METRICS
 from ffl.training.config import check_section
 from ffl.training.evaluation import check_metrics
 from ffl.training.model import Task
@@ -65,7 +66,7 @@ class Columns:
         title: above the block; "" where a table has one.
         task: what the models are asked to do.
         metrics: the columns of the paper.
-        extra: further columns, ours.
+        extra: further columns, ours. An embedded metric stands beside the official one that it resembles.
     """
 
     title: str
@@ -75,8 +76,8 @@ class Columns:
 
     @property
     def all_metrics(self) -> list[str]:
-        """The paper's, then ours."""
-        return [*self.metrics, *self.extra]
+        """The paper's and ours, in the order of ``METRICS``."""
+        return sorted([*self.metrics, *self.extra], key=list(METRICS).index)
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,14 @@ class ScaleChange:
     Attributes:
         replace: new values of overrides that the runs have, by key.
         add: further overrides.
-        why: a clause for the table's notes.
+        rows: further overrides of some rows alone, by row.
+        why: a clause for the table's notes; "" where they need none.
     """
 
     why: str = ""
     replace: dict[str, Any] = field(default_factory=dict)
     add: list[str] = field(default_factory=list)
+    rows: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ def parse_table(name: str, content: dict[str, Any]) -> Table:
 
     # What types cannot say: ids that do not exist, rows that neither run nor quote.
     for key, group in table.groups.items():
-        check_metrics(group.all_metrics)
+        check_metrics([*group.metrics, *group.extra])
         if group.task not in get_args(Task):
             raise UserError(f"{where}: groups.{key}.task={group.task}: expected one of {', '.join(get_args(Task))}")
     for key, row in table.rows.items():
@@ -189,9 +192,11 @@ def parse_table(name: str, content: dict[str, Any]) -> Table:
             raise UserError(f"{where}: rows.{key}.runs: no group {min(unknown)}; groups are {', '.join(table.groups)}")
         if row.quoted == bool(row.runs):
             raise UserError(f"{where}: rows.{key}: give it either runs or quoted: true")
-    for pair in table.compare:
-        if unknown := set(pair) - table.rows.keys():
-            raise UserError(f"{where}: compare: no row {min(unknown)}; rows are {', '.join(table.rows)}")
+    named = {"compare": {row for pair in table.compare for row in pair}}
+    named |= {f"scales.{key}.rows": set(change.rows) for key, change in table.scales.items()}
+    for key, ids in named.items():
+        if unknown := ids - table.rows.keys():
+            raise UserError(f"{where}: {key}: no row {min(unknown)}; rows are {', '.join(table.rows)}")
     return table
 
 
@@ -244,7 +249,7 @@ def row_run(
         if key == "dataset":
             value = stand_ins(scale).get(value, value)
         words.append(f"{key}={change.replace.get(key, value)}")
-    words += change.add
+    words += [*change.add, *change.rows.get(row, [])]
     # Words that are defaults are left out, so that a run has the name and the command that train.py gives it.
     if scale != "paper":  # the default of train.py
         words.append(f"scale={scale}")

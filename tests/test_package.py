@@ -25,6 +25,7 @@ EXTRAS = {
     "metrics": {"lpips", "numpy", "PIL", "scipy", "torchmetrics", "torchvision", "tqdm"},
     "train": {"hydra", "omegaconf", "yaml", "tensorboard"},
     "figures": {"skimage"},  # torchmetrics imports matplotlib wherever its metadata is there
+    "wavelets": {"pywt"},
 }
 
 
@@ -68,6 +69,9 @@ import torch
 from ffl import FocalFrequencyLoss, SpectralRegularization, __version__
 fake, real = torch.rand(2, 3, 8, 8, requires_grad=True), torch.rand(2, 3, 8, 8)
 FocalFrequencyLoss(patch_factor=2)(fake, real).backward()
+from ffl.losses import PAIR_LOSSES
+for loss in PAIR_LOSSES.values():
+    assert loss()(torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)) > 0
 print(bool(fake.grad.abs().sum() > 0), float(SpectralRegularization()(fake, real)) > 0, __version__)
 """
     done = run(wheel, set().union(*EXTRAS.values()), package="ffl.losses", then=loss)

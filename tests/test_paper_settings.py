@@ -86,7 +86,7 @@ METHODS = {
         (0.0, 0.9),
         # Released code: feature matching and the perceptual loss weigh 10; 64 channels.
         {"gan_mode": "hinge", "gan_weight": 1.0, "feature_weight": 10.0, "vgg_weight": 10.0, "kl_weight": 0.05}
-        | {"ngf": 64, "ndf": 64, "hidden_channels": 128, "use_vae": False},
+        | {"vgg_network": "vgg19", "ngf": 64, "ndf": 64, "hidden_channels": 128, "use_vae": False},
     ),
     "stylegan2": Method(
         # The optimisers of lazy regularisation: k / (k + 1) of the rate, with k of 4 and 16 (StyleGAN2, Appendix B).
@@ -134,9 +134,14 @@ def test_configuration(model: str, dataset: str) -> None:
         "batch_matrix": False,
         "transform": "dft",
         "ablation": "none",
+        "terms": [],
         "perceptual": 0.0,
+        "perceptual_network": "vgg16",
         "spectral_regularization": 0.0,
         "spectral_form": "paper",
+        "share": None,
+        "share_every": 10,
+        "start_step": 0,
     }
     assert {key: config["model"][key] for key in method.weights} == method.weights
     assert not compose("train", [f"model={model}", f"dataset={dataset}"])["loss"]["ffl"]

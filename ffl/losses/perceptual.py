@@ -1,6 +1,7 @@
 """Perceptual loss (Johnson et al., ECCV 2016), compared in Table 7."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +13,11 @@ from ffl.weights import load_weights
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
+PerceptualNetwork = Literal["vgg16", "stlpips_vgg"]
+
 
 class PerceptualLoss(nn.Module):
-    r"""Feature reconstruction loss on the VGG-16 of torchvision, trained on ImageNet.
+    r"""Feature reconstruction loss on a trained VGG-16.
 
     .. math::
         L = \sum_j \lambda_j \frac{1}{C_j H_j W_j} \| \phi_j(\mathrm{fake}) - \phi_j(\mathrm{real}) \|_2^2,
@@ -23,15 +26,19 @@ class PerceptualLoss(nn.Module):
     the statistics of ImageNet. The paper of the focal frequency loss does not name its layer; the default is
     relu2_2, which Johnson et al. use where an image is to be recovered (super-resolution), not restyled.
 
+    The network of the paper is torchvision's, trained on ImageNet, whose weights have to be downloaded. That of
+    ST-LPIPS, which installs with pip, is another one with values of its own: see ``ffl.losses.vgg``.
+
     The network is frozen, ends at the last layer named, and is no part of the state dict.
 
     Args:
-        state_dict: weights of torchvision's ``vgg16``, at least those of ``features.*``; None loads the
-            published ones from the weights folder.
+        state_dict: weights of the network, at least those of its convolutions up to the last layer, under the keys
+            of the published file; None loads the published ones.
         layers: names among relu1_1 to relu5_3, in the order of the network.
         layer_weights: :math:`\lambda_j`, one per layer; None means 1 each.
+        network: "vgg16" (torchvision's) or "stlpips_vgg".
     Raises:
-        ValueError: unknown, unordered or no layers, or a wrong number of weights for them.
+        ValueError: unknown network, unknown, unordered or no layers, or a wrong number of weights for them.
         ffl.errors.UserError: ``state_dict`` is None and the published weights are not there.
 
     Example:
@@ -54,13 +61,16 @@ class PerceptualLoss(nn.Module):
         state_dict: Mapping[str, Tensor] | None = None,
         layers: Sequence[str] = ("relu2_2",),
         layer_weights: Sequence[float] | None = None,
+        network: PerceptualNetwork = "vgg16",
     ) -> None:
         super().__init__()
+        if network not in get_args(PerceptualNetwork):
+            raise ValueError(f"network must be one of {', '.join(get_args(PerceptualNetwork))}, got {network!r}")
         if layer_weights is not None and len(layer_weights) != len(layers):
             raise ValueError(f"layer_weights must have one value per layer, got {layer_weights!r} for {layers!r}")
         self.layer_weights = (1.0,) * len(layers) if layer_weights is None else tuple(layer_weights)
-        weights = load_weights("vgg16") if state_dict is None else state_dict
-        self.features = VGGFeatures(weights, "vgg16", layers)
+        weights = load_weights(network) if state_dict is None else state_dict
+        self.features = VGGFeatures(weights, network, layers)
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
 

@@ -1,4 +1,8 @@
-"""Features of a pretrained VGG network (Simonyan and Zisserman, 2015), frozen, for perceptual distances."""
+"""Features of a pretrained VGG network (Simonyan and Zisserman, 2015), frozen, for perceptual distances.
+
+``vgg16`` and ``vgg19`` are torchvision's, trained on ImageNet. ``stlpips_vgg`` is the VGG-16 of ST-LPIPS, trained on
+ImageNet and then on judgements of people, whose poolings are anti-aliased; its features are other ones.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -6,26 +10,33 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Architecture = Literal["vgg16", "vgg19"]
+from ffl.networks.stlpips import BlurDownsample
+
+Architecture = Literal["vgg16", "vgg19", "stlpips_vgg"]
 
 # Convolutions in each stage; 2x2 max pooling ends a stage.
-CONVOLUTIONS: dict[Architecture, tuple[int, ...]] = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+CONVOLUTIONS: dict[Architecture, tuple[int, ...]] = {
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+    "stlpips_vgg": (2, 2, 3, 3, 3),
+}
 
 
-def layout(architecture: Architecture) -> dict[str, int]:
-    """Layers in their order: "relu<stage>_<i>" or "pool<stage>" to an index into torchvision's ``features``.
+def layout(architecture: Architecture) -> dict[str, str]:
+    """Layers in their order: "relu<stage>_<i>" or "pool<stage>" to the key that its weights have, or would have.
 
-    The index of a ReLU layer is that of the convolution before it.
+    The key of a ReLU layer is that of the convolution before it.
     """
-    indices: dict[str, int] = {}
+    keys: dict[str, str] = {}
     index = 0
     for stage, num_convolutions in enumerate(CONVOLUTIONS[architecture], start=1):
+        prefix = f"net.slice{stage}" if architecture == "stlpips_vgg" else "features"
         for i in range(1, num_convolutions + 1):
-            indices[f"relu{stage}_{i}"] = index
+            keys[f"relu{stage}_{i}"] = f"{prefix}.{index}"
             index += 2
-        indices[f"pool{stage}"] = index
-        index += 1
-    return indices
+        keys[f"pool{stage}"] = f"{prefix}.{index}"
+        index += 2 if architecture == "stlpips_vgg" else 1  # a maximum and a blur, or a maximum alone
+    return keys
 
 
 class VGGFeatures(nn.Module):
@@ -35,9 +46,10 @@ class VGGFeatures(nn.Module):
     neither trained nor written to checkpoints.
 
     Args:
-        state_dict: torchvision's weights of the architecture (``features.<i>.weight`` and ``.bias``); other
-            keys are ignored.
-        architecture: "vgg16" or "vgg19".
+        state_dict: torchvision's weights of the architecture (``features.<i>.weight`` and ``.bias``), or for
+            "stlpips_vgg" those of ``vgg_shift_tolerant.pth`` (``net.slice<s>.<i>.weight`` and ``.bias``); other keys
+            are ignored.
+        architecture: "vgg16", "vgg19" or "stlpips_vgg".
         layers: names such as "relu3_1" (first ReLU of the third stage), in the order of the network.
     Raises:
         ValueError: for a layer that the architecture doesn't have, or layers out of order.
@@ -52,26 +64,29 @@ class VGGFeatures(nn.Module):
 
     def __init__(self, state_dict: Mapping[str, Tensor], architecture: Architecture, layers: Sequence[str]) -> None:
         super().__init__()
-        indices = layout(architecture)
-        known = [name for name in indices if name.startswith("relu")]
+        keys = layout(architecture)
+        known = [name for name in keys if name.startswith("relu")]
         if not layers or list(layers) != [name for name in known if name in layers]:
             raise ValueError(f"layers must be an ordered choice of {', '.join(known)}; got {list(layers)}")
         self.layers = tuple(layers)
         # Layers behind the last one asked for are left out: relu2_2 takes 4 of the 13 convolutions of VGG-16.
-        names = list(indices)
+        names = list(keys)
         self.steps = names[: names.index(layers[-1]) + 1]
         for name in self.steps:
             if name in known:
                 for part in ("weight", "bias"):
-                    value = state_dict[f"features.{indices[name]}.{part}"].detach().clone()
+                    value = state_dict[f"{keys[name]}.{part}"].detach().clone()
                     self.register_buffer(f"{name}_{part}", value, persistent=False)
+
+        antialiased = nn.Sequential(nn.MaxPool2d(2, stride=1), BlurDownsample())
+        self.pool = antialiased if architecture == "stlpips_vgg" else nn.MaxPool2d(2)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(N, 3, H, W), normalised as the caller's method wants, to one (N, C, h, w) per layer."""
         features, x = [], images
         for name in self.steps:
             if name.startswith("pool"):
-                x = F.max_pool2d(x, 2)
+                x = self.pool(x)
                 continue
             x = F.relu(F.conv2d(x, getattr(self, f"{name}_weight"), getattr(self, f"{name}_bias"), padding=1))
             if name in self.layers:

@@ -133,7 +133,7 @@ def task_metrics(task: str) -> list[str]:
         Keys of ``METRICS``, in the order of the columns of tables.
 
     Example:
-        >>> task_metrics("translation")[:4]
-        ['fid', 'fd_effnet_lite0', 'is', 'is_effnet_lite0']
+        >>> task_metrics("translation")[:3]
+        ['stlpips_alex', 'fid', 'fd_effnet_lite0']
     """
     return [name for name, metric in METRICS.items() if task in metric.tasks]

@@ -4,22 +4,21 @@ With the spectra F_r of real and F_f of generated images that belong to them,
 
     c = Re Σ F_r conj(F_f) / sqrt(Σ |F_r|² · Σ |F_f|²)
 
-where each sum runs over the images of a set, their channels and all frequencies of a band. Frequencies come in pairs
-(u, v) and (-u, -v) whose imaginary parts cancel, so that |c| is the modulus of the complex quotient. Electron microscopy
-calls it the Fourier ring correlation (Saxton and Baumeister, "The correlation averaging of a regularly arranged
-bacterial cell envelope protein", Journal of Microscopy, 1982). It is 1 for equal images and for those that differ in
-contrast alone, 0 for unrelated ones and -1 for inverted ones.
+where each sum runs over the images of a set, their channels and all frequencies of a band. A band holds each frequency
+with its mirror image, so that the imaginary parts cancel and |c| is the modulus of the complex quotient. It is known in
+electron microscopy as the Fourier ring correlation (Saxton and Baumeister, "The correlation averaging of a regularly
+arranged bacterial cell envelope protein", Journal of Microscopy, 1982). It is 1 for equal images and for those that
+differ in contrast alone, 0 for unrelated ones and -1 for inverted ones.
 
-Power and error do not tell detail that is right from noise. Noise of the right power closes the gap between the spectra
-of two sets, and detail that is right but weak has the error of a blurred image. With the ratio P = Σ |F_f|² / Σ |F_r|² the
-error of a band over its real power is
+Neither power nor error tells detail that is right from noise: noise of the right power closes the gap between two
+spectra, and an error comes from faint detail as well as from wrong detail. Coherence does not depend on the power. With
+P = Σ |F_f|² / Σ |F_r|² the error of a band over its real power is
 
     1 + P - 2 c sqrt(P)
 
-which is 1 for an image that leaves the band empty, and least at P = c², where it is 1 - c². A model of least squared
-error therefore gives a band c² of its real power: it blurs what it does not know. The share c² of the generated power
-follows the real images, the share 1 - c² does not; more power at the same coherence is more of both, and more error once P
-exceeds c².
+which is 1 for images that leave the band empty, and least, 1 - c², at P = c². A model of least squared error therefore
+gives a band c² of its real power: it blurs what it does not know. The share c² of the generated power follows the real
+images, the share 1 - c² does not. More power at the same coherence is more of both, and more error once P exceeds c².
 """
 
 import torch

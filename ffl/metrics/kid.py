@@ -88,6 +88,7 @@ class KernelDistance(TwoSampleMetric):
 
     name = "kd"
     label = "KD"
+    digits = 4
     higher_is_better = False
     min_images = 2
     usual = "1,000 or more"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ffl.files import atomic_write
-from ffl.metrics.base import check_images, first_half, image_digests
+from ffl.metrics.base import check_images, first_half
 from ffl.metrics.features import FeatureExtractor, ReferenceFeatures
 from ffl.metrics.frechet import FeatureStatistics
 
@@ -26,7 +26,9 @@ def hash_images(batches: Iterable[Tensor]) -> str:
     digests = []
     for images in batches:
         check_images("hash_images", images)
-        digests += image_digests(images)
+        shape = repr(tuple(images.shape[1:])).encode()
+        for image in images.cpu().contiguous():
+            digests.append(hashlib.sha256(shape + image.numpy().tobytes()).digest())
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
@@ -101,7 +103,7 @@ class ReferenceCache:
                 FeatureStatistics(int(arrays[f"{part}_count"]), arrays[f"{part}_total"], arrays[f"{part}_outer"])
                 for part in ("real", "half")
             )
-            kept = (arrays["features"], arrays["first"]) if self.keeps_rows else (None, None)
+            kept = (arrays["features"], arrays["first_half"]) if self.keeps_rows else (None, None)
             return ReferenceFeatures(whole, half, *kept)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
@@ -113,6 +115,6 @@ class ReferenceCache:
             arrays[f"{part}_count"] = np.array(sums.count)
             arrays[f"{part}_total"], arrays[f"{part}_outer"] = sums.total.numpy(), sums.outer.numpy()
         if found.features is not None and found.first is not None:
-            arrays |= {"features": found.features.numpy(), "first": found.first.numpy()}
+            arrays |= {"features": found.features.numpy(), "first_half": found.first.numpy()}
         with atomic_write(path) as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]

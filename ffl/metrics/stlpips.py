@@ -1,8 +1,8 @@
 """ST-LPIPS (Ghildyal and Liu 2022) as metrics: LPIPS on networks that hardly see a shift by a pixel.
 
-The equation and the networks are in ``ffl.networks.stlpips``. Values are not comparable with those of LPIPS, though both
-judge alike: asked which of two distorted patches of BAPPS is closer to the original, they agree with people equally
-often (69.8 % against 70.0 %, as the paper reports).
+The equation and the networks are in ``ffl.networks.stlpips``. Values are not comparable with those of LPIPS, though
+both judge alike: asked which of two distorted patches of BAPPS is closer to the original, they agree with people
+equally often (69.8 % against 70.0 %, as the paper reports).
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,8 @@ class STLPIPS(PairMetric):
 
     name = "stlpips_alex"
     label = "ST-LPIPS"
-    tasks = ("reconstruction", "translation", "semantic")
+    digits = 3
+    tasks: ClassVar[tuple[str, ...]] = ("reconstruction", "translation", "semantic")
     higher_is_better = False
     network: ClassVar[StlpipsNetwork] = "alex"
     min_size = MIN_SIZE["alex"]
@@ -48,8 +49,8 @@ class STLPIPS(PairMetric):
     ) -> None:
         super().__init__(**kwargs)
         self.distance = load_stlpips(self.network, state_dict, verify_weights)
-        published = state_dict is None
-        self._weights = describe_weights(f"stlpips_{self.network}") if published else describe_state_dict(state_dict)
+        name = f"stlpips_{self.network}"
+        self._weights = describe_weights(name) if state_dict is None else describe_state_dict(state_dict)
 
     def per_image(self, fake: Tensor, real: Tensor) -> Tensor:
         check_pairs(self.name, fake, real)

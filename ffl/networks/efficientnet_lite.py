@@ -27,7 +27,7 @@ STAGES = (
     (1, 3, 1, 6, 320),
 )
 
-# Parts of our keys to those of the published file, the longer ones first.
+# Parts of our keys to those of the published file.
 PUBLISHED_NAMES = {
     "stem.conv": "_conv_stem",
     "stem.norm": "_bn0",
@@ -127,6 +127,24 @@ class EfficientNetLite0(nn.Module):
         return {"features": features, "logits": self.classifier(features)}
 
 
+def published_keys(network: EfficientNetLite0) -> dict[str, str]:
+    """Keys of the published file to those of this module."""
+    keys = {}
+    for key in network.state_dict():
+        published = key
+        for ours, theirs in PUBLISHED_NAMES.items():
+            published = published.replace(ours, theirs)
+        keys[published] = key
+    return keys
+
+
+def random_weights() -> dict[str, Tensor]:
+    """A state dict as ``load_efficientnet_lite0`` takes it, with random values, for trials without the package."""
+    network = EfficientNetLite0()
+    own = network.state_dict()
+    return {theirs: own[ours] for theirs, ours in published_keys(network).items()}
+
+
 def load_efficientnet_lite0(
     state_dict: Mapping[str, Tensor] | None = None, verify_weights: bool = True
 ) -> EfficientNetLite0:
@@ -143,14 +161,8 @@ def load_efficientnet_lite0(
         UserError: the weights do not fit.
     """
     network = EfficientNetLite0()
-    names = {}
-    for key in network.state_dict():
-        published = key
-        for ours, theirs in PUBLISHED_NAMES.items():
-            published = published.replace(ours, theirs)
-        names[published] = key
     weights = load_weights("effnet_lite0", verify_weights) if state_dict is None else state_dict
-    load_strict(network, weights, "EfficientNet-Lite0", names).eval().requires_grad_(False)
+    load_strict(network, weights, "EfficientNet-Lite0", published_keys(network)).eval().requires_grad_(False)
     for module in network.modules():
         if isinstance(module, ConvNorm):
             module.fuse()

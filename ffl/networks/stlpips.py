@@ -163,6 +163,8 @@ def load_stlpips(
     distance = ShiftTolerantLPIPS(network)
     weights = load_weights(f"stlpips_{network}", verify_weights) if state_dict is None else state_dict
     # The file also holds the constants of this module.
-    load_strict(distance, weights, f"ST-LPIPS ({network})", published_keys(distance), ignored=(".filt", ".shift", ".scale"))
+    load_strict(
+        distance, weights, f"ST-LPIPS ({network})", published_keys(distance), ignored=(".filt", ".shift", ".scale")
+    )
     # Weights that are laid out channels last make the activations so too: a fifth more images a second on a CPU.
     return distance.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -80,7 +80,10 @@ OPTIONS = {
         "loss.transform",
         "loss.ablation",
     },
+    "loss.perceptual": {"loss.perceptual_network"},
     "loss.spectral_regularization": {"loss.spectral_form"},
+    "model.vgg_weight": {"model.vgg_network"},
+    "loss.share": {"loss.share_every"},
 }
 
 

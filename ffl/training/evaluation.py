@@ -110,7 +110,7 @@ def check_metrics(names: list[str]) -> None:
 
 
 def choose_metrics(
-    requested: list[str] | None, task: Task, dataset: str | None, num_images: int, num_real: int
+    requested: list[str] | None, task: Task, dataset: str | None, num_images: int, num_real: int, side: int
 ) -> list[str]:
     """The metrics to measure: the requested ones, or else those of the task that the images allow.
 
@@ -120,6 +120,7 @@ def choose_metrics(
         dataset: name of the data set; None for folders of images.
         num_images: number of generated images.
         num_real: number of real images to compare with; 0 where there are none.
+        side: the smallest height or width of the images, in pixels.
     Raises:
         UserError: if a requested metric cannot be measured on these images.
     """
@@ -140,6 +141,9 @@ def choose_metrics(
             reason = "compares with real images, and the data set gives none; leave it out of metrics"
         elif count < fewest:
             reason = f"needs at least {fewest} images, got {count}; evaluate more, or leave it out of metrics"
+        elif side < METRICS[name].min_size:
+            least = METRICS[name].min_size
+            reason = f"takes images of at least {least}x{least} pixels, got a side of {side}; leave it out of metrics"
         if reason is None:
             chosen.append(name)
         elif requested is not None:
@@ -301,11 +305,11 @@ def band_power_of(sizes: set[tuple[int, int]], paired: bool, device: torch.devic
 
 
 def results_table(records: list[Record]) -> str:
-    """Markdown table of values with the direction of improvement and, for sets, the value without a difference.
+    """Markdown table of values with the direction of improvement and the floor of what compares sets.
 
     Lines below it say what is missing, what to beware of, and the power by band.
     """
-    lines = ["| metric | value | halves of real | images |", "| --- | --- | --- | --- |"]
+    lines = ["| metric | value | floor | images |", "| --- | --- | --- | --- |"]
     notes = []
     for record in records:
         if record.metric == BANDS:
@@ -325,6 +329,8 @@ def results_table(records: list[Record]) -> str:
             notes.append(f"{record.metric} is missing: {record.missing}")
         if record.warning:
             notes.append(f"{record.metric}: {record.warning}")
+    if any(record.floor is not None for record in records):
+        notes.insert(0, "floor: the same between two halves of the real images, each of half as many images")
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -58,9 +59,13 @@ class Logger:
         self.pending.append((step, list(terms), torch.stack([term.detach().float() for term in terms.values()])))
         self.bar.update()
 
-    def report(self, shares: dict[str, float], lr: float) -> None:
+    def report(self, shares: dict[str, float], lr: float, weights: Mapping[str, float]) -> None:
         """Write the mean losses since the last report.
 
+        Args:
+            shares: of the gradient at the generator's output, by ``phase/term``.
+            lr: learning rate of the first phase.
+            weights: of terms that ``loss.share`` has set, by term.
         Raises:
             UserError: if a loss was not finite; names the first such step and term.
         """
@@ -97,6 +102,8 @@ class Logger:
             self.board.add_scalar(f"loss/{name}", value, step)
         for name, share in shares.items():
             self.board.add_scalar(f"gradient_share/{name}", share, step)
+        for name, weight in weights.items():
+            self.board.add_scalar(f"loss_weight/{name}", weight, step)
         self.board.add_scalar("images_per_second", speed, step)
         self.run.append_log(
             {
@@ -104,6 +111,7 @@ class Logger:
                 "images": step * self.batch_size,
                 "losses": self.latest,
                 "gradient_share": shares,
+                "loss_weight": dict(weights),
                 "lr": lr,
                 "images_per_second": round(speed, 1),
             }

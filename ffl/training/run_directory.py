@@ -249,7 +249,9 @@ def run_name(config: Config, overrides: list[str]) -> str:
     # Sorted, so that the same settings in another order have the same name.
     for override in sorted(overrides):
         key, _, value = override.lstrip("+~").partition("=")
-        if key not in FREE_KEYS | {"model", "dataset", "loss.ffl"}:
+        if key == "loss":
+            parts += [value] if value not in ("default", "ffl") else []
+        elif key not in FREE_KEYS | {"model", "dataset", "loss.ffl"}:
             parts.append(key.rsplit(".", 1)[-1].replace("_", "") + value)
     return re.sub(r"[^\w.+-]+", "", "-".join(parts))[:120]
 

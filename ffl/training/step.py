@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from ffl.errors import UserError
+from ffl.losses.weighting import gradient_share
 from ffl.training import distributed
 from ffl.training.config import PrecisionName
 from ffl.training.model import Batch, Model, Phase
+from ffl.training.objective import Objective
 from ffl.training.precision import Precision, at_least_float32, replace_overflow
 from ffl.training.randomness import seed_step
 
@@ -33,6 +35,7 @@ class TrainingStep:
         self.model = model
         self.seed = seed
         self.phases = model.phases()
+        self.objective = next((module for module in model.modules() if isinstance(module, Objective)), None)
         self.optimizers = make_optimizers(self.phases)
         device = next(model.parameters()).device
         self.precision = Precision(precision, device, self.optimizers, clip_grad_norm)
@@ -53,6 +56,9 @@ class TrainingStep:
         """
         losses: dict[str, Tensor] = {}
         shares: dict[str, float] = {}
+
+        if self.objective is not None:
+            self.objective.start_step(step)
 
         # Do once what the phases share, above all generating the fake images.
         prepared: dict[int, Batch] = {}
@@ -78,10 +84,10 @@ class TrainingStep:
                         raise UserError(
                             f"{phase.name}: every loss is off; give one of them a weight, or set loss.ffl=true"
                         )
-                    if measure and shard == min(prepared):
+                    if measure and shard == min(prepared) and "fake" in batch:
                         # Scaled as the loss is below: unscaled gradients underflow in float16.
                         scaled = {name: self.precision.scale(phase.optimizer, term) for name, term in terms.items()}
-                        measured = gradient_shares(scaled, batch.get("fake"))
+                        measured = gradient_share(scaled, batch["fake"])
                         shares |= {f"{phase.name}/{name}": share for name, share in measured.items()}
                     # Divided by the shards, so that accumulated gradients are those of the mean.
                     loss = torch.stack(list(terms.values())).sum() / len(prepared)
@@ -123,28 +129,3 @@ def train_only(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[N
     finally:
         for parameter in others:
             parameter.requires_grad_(True)
-
-
-def gradient_shares(terms: dict[str, Tensor], fake: Tensor | None) -> dict[str, float]:
-    """Each term's share of the gradient norm at the generator's output, which is what a loss weight is chosen by.
-
-    A term's value says little about its pull: the focal weight makes the frequency term small in value, and its
-    gradient concentrated. Share of term i: ‖∂L_i/∂fake‖ / Σ_j ‖∂L_j/∂fake‖.
-
-    Args:
-        terms: weighted scalar losses that are about to be differentiated; their graph is kept.
-        fake: the generator's output in that graph, or None.
-    Returns:
-        Shares that add up to 1, by term; empty where no term reaches ``fake``.
-    """
-    if fake is None or not fake.requires_grad:
-        return {}
-    norms = {}
-    for name, term in terms.items():
-        if not term.requires_grad:
-            continue
-        # The graph is kept for the backward pass of the step, whose gradients this leaves alone.
-        (gradient,) = torch.autograd.grad(term, fake, retain_graph=True, allow_unused=True)
-        norms[name] = 0.0 if gradient is None else gradient.double().norm().item()
-    total = sum(norms.values())
-    return {name: norm / total for name, norm in norms.items()} if total > 0 else {}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ffl.errors import UserError
 from ffl.losses.gan import GanMode, discriminator_loss, feature_matching_loss, generator_loss
 from ffl.losses.vgg import VGGFeatures
+from ffl.networks.stlpips import SCALE, SHIFT
 from ffl.ranges import Count, Decay, NonNegative, Positive
 from ffl.training.model import Batch, Model, Phase, Task, latent_noise
 from ffl.training.objective import Objective
@@ -21,27 +22,43 @@ from models.spade.layers import init_xavier, suitable_layout
 from models.vae import kl_divergence
 
 # Deep layers count most: they compare content, where shallow ones compare pixels.
+# VGG-16 has these layers too.
 VGG_LAYERS = {"relu1_1": 1 / 32, "relu2_1": 1 / 16, "relu3_1": 1 / 8, "relu4_1": 1 / 4, "relu5_1": 1.0}
+
+
+VGGNetwork = Literal["vgg19", "stlpips_vgg"]
 
 
 class VGGLoss(nn.Module):
     """Perceptual loss of pix2pixHD and SPADE: weighted L1 distances of VGG-19 features.
 
-    Images go in as they are, in [-1, 1]: not normalised to ImageNet's statistics, as in the official code.
+    Images go into VGG-19 as they are, in [-1, 1]: not normalised to ImageNet's statistics, as in the official code.
+
+    With "stlpips_vgg" it is another loss, of the same form: the VGG-16 of ST-LPIPS has three convolutions instead of
+    four in each of the last three stages, anti-aliased poolings and other weights. The same layers are compared, the
+    first of each stage, with the same factors, and images are normalised as that network was trained.
 
     Args:
-        state_dict: torchvision's VGG-19 weights.
+        state_dict: weights under the keys of the published file: torchvision's VGG-19, or ``vgg_shift_tolerant.pth``.
+        network: "vgg19" or "stlpips_vgg".
     """
 
-    def __init__(self, state_dict: Mapping[str, Tensor]) -> None:
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, state_dict: Mapping[str, Tensor], network: VGGNetwork = "vgg19") -> None:
         super().__init__()
-        self.features = VGGFeatures(state_dict, "vgg19", list(VGG_LAYERS))
+        self.features = VGGFeatures(state_dict, network, list(VGG_LAYERS))
+        shift, scale = ((0.0,), (1.0,)) if network == "vgg19" else (SHIFT, SCALE)
+        self.register_buffer("shift", torch.tensor(shift).view(-1, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(scale).view(-1, 1, 1), persistent=False)
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         """(N, 3, H, W) twice, in [-1, 1], to a scalar; the gradient flows into ``fake`` alone."""
         with torch.no_grad():
-            targets = self.features(real)
-        layers = zip(VGG_LAYERS.values(), self.features(fake), targets, strict=True)
+            targets = self.features((real - self.shift) / self.scale)
+        features = self.features((fake - self.shift) / self.scale)
+        layers = zip(VGG_LAYERS.values(), features, targets, strict=True)
         return torch.stack([weight * F.l1_loss(feature, target) for weight, feature, target in layers]).sum()
 
 
@@ -72,6 +89,7 @@ class Spade(Model):
         gan_weight: of the adversarial term of the generator; 0 leaves it out.
         feature_weight: of feature matching; 0 leaves it out.
         vgg_weight: of ``VGGLoss``; 0 leaves it out, and then no weight file is needed.
+        vgg_network: its network: "vgg19" as in the paper, or "stlpips_vgg", which installs with pip.
         kl_weight: of the KL divergence, summed over the batch of a process as in the official code.
         lr_generator: learning rate of Adam; with ``lr_discriminator`` the two time-scale update rule.
         lr_discriminator: likewise.
@@ -98,6 +116,7 @@ class Spade(Model):
         gan_weight: NonNegative = 1.0,
         feature_weight: NonNegative = 10.0,
         vgg_weight: NonNegative = 10.0,
+        vgg_network: VGGNetwork = "vgg19",
         kl_weight: NonNegative = 0.05,
         lr_generator: Positive = 1e-4,
         lr_discriminator: Positive = 4e-4,
@@ -126,19 +145,21 @@ class Spade(Model):
         self.gan_weight = gan_weight
         self.feature_weight = feature_weight
         self.vgg_weight = vgg_weight
+        self.vgg_network: VGGNetwork = vgg_network
         self.kl_weight = kl_weight
         self.lr_generator = lr_generator
         self.lr_discriminator = lr_discriminator
         self.betas = betas
 
     def phases(self) -> list[Phase]:
-        """The two updates. Loads the VGG-19 weights, which training alone needs.
+        """The two updates. Loads the network of ``VGGLoss``, which training alone needs.
 
         Raises:
-            MissingWeights: if ``vgg_weight`` is not zero and the file is absent.
+            MissingWeights: if ``vgg_weight`` is not zero and its weights are absent.
         """
         if self.vgg_weight and self.vgg is None:
-            self.vgg = VGGLoss(load_weights("vgg19")).to(next(self.parameters()).device)
+            loss = VGGLoss(load_weights(self.vgg_network), self.vgg_network)
+            self.vgg = loss.to(next(self.parameters()).device)
         encoder = self.encoder.parameters() if self.encoder is not None else []
         return [
             Phase("generator", [*self.generator.parameters(), *encoder], self.lr_generator, self.betas),

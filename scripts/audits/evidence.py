@@ -3,7 +3,7 @@
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,8 @@ from scripts.audits.verdicts import Item, Numbers
 from scripts.reproduction.paper import paper_tables, read_paper
 from scripts.tables import OWN, PUBLISHED, read_records_of, read_table, results_file, table_names
 
+# What our numbers are judged on where an official metric has none. The networks of these come with packages.
+EMBEDDED = {"lpips": "stlpips_alex", "fid": "fd_effnet_lite0", "is": "is_effnet_lite0"}
 LARGE_STYLEGAN2 = "stylegan2_1024"  # a table of the paper's two numbers in the caption of Figure 17
 
 
@@ -58,6 +60,10 @@ class Source(ABC):
     @abstractmethod
     def overhead(self, model: str) -> list[Item]:
         """Time, and memory where known, of a training step with FFL over one without, as ratios."""
+
+    def judged_metric(self, metric: str, places: Iterable[RowGroup]) -> str:
+        """The metric that rows are compared by: the official one, or another in its place."""
+        return metric
 
     def numbers(self, place: RowGroup, metric: str, of: Callable[[Record], float | None] | None = None) -> Numbers:
         """A quantity of a row by seed.
@@ -134,13 +140,15 @@ class OurSource(Source):
     Attributes:
         results: the folder of all results; None: the user's own, and for what is not there the published one.
         scale: a choice of configs/scale.
+        embedded: whether an embedded metric is judged where an official one has no number.
     """
 
     printed = False
 
-    def __init__(self, results: Path | None, scale: str) -> None:
+    def __init__(self, results: Path | None, scale: str, embedded: bool = True) -> None:
         self.results = results
         self.scale = scale
+        self.embedded = embedded
         self._records: dict[str, list[Record]] = {}
 
     def tables(self) -> list[str]:
@@ -163,6 +171,12 @@ class OurSource(Source):
         """The file of each table that was asked for, where there is one."""
         paths = {table: results_file(self.results, self.scale, table) for table in sorted(self._records)}
         return {table: path for table, path in paths.items() if path is not None}
+
+    def judged_metric(self, metric: str, places: Iterable[RowGroup]) -> str:
+        # The two are never compared with each other: the one that more of the rows have serves them all.
+        choices = [metric, *([EMBEDDED[metric]] if self.embedded and metric in EMBEDDED else [])]
+        places = list(places)
+        return max(choices, key=lambda name: sum(self.numbers(place, name).missing is None for place in places))
 
     def why_absent(self, place: RowGroup, metric: str) -> str:
         if place.table == LARGE_STYLEGAN2:

@@ -23,7 +23,7 @@ from ffl.metrics.bands import power_ratio
 from ffl.training.record import Record
 from scripts.audits.claims import Claim, Pair, read_pairs
 from scripts.audits.evidence import RowGroup, Source, is_of
-from scripts.audits.verdicts import Count, Finding, Item, Numbers, every_part, fewest, judge, matched
+from scripts.audits.verdicts import Count, Finding, Item, Numbers, every_part, fewest, judge, matched, metrics_of
 from scripts.tables import read_table
 
 # What "close", "greatly", "to lose" and "negligible" are taken to mean; the head of claims.yaml tells readers.
@@ -108,18 +108,20 @@ def close(claim: Claim, source: Source, *, rows: Names) -> Finding:
 def loses_most(claim: Claim, source: Source, *, metric: str, rows: Names) -> Finding:
     """The first row loses more against the second in one metric than in any other, as a share of what FFL changes."""
     # A loss of the first row is a gain of the second, so that the rows change places.
-    label = METRICS[metric].label
     items = shares(claim, source, rows[::-1])
+    own = [item for item, column in zip(items, columns(claim), strict=True) if column[1] == metric]
+    label = own[0].label
     # Metrics that could not be measured are left aside, unless it is the one that the claim is about.
     losses = sorted((item for item in items if item.missing is None), key=lambda item: item.value, reverse=True)
     if label not in [item.label for item in losses]:
-        return judge([item for item in items if item.label == label], "")
+        return judge(own, "")
     return Finding(
         "holds" if losses[0].label == label else "fails",
         f"largest loss in {losses[0].label}",
         (", ".join(f"{item.label} {item.shown}" for item in losses),),
         tested=1,
         total=1,
+        metrics=metrics_of(losses),
         seeds=fewest(item.runs for item in losses),
     )
 
@@ -128,14 +130,16 @@ def most(claim: Claim, source: Source, *, rows: Names, beaten: bool = False) -> 
     """The first row is the best in more metrics than any other; ``beaten``: another row is the best in some metric."""
     winners: list[Item] = []  # the value of each is the number of its row
     absent: list[Item] = []
-    for group, metric, _ in columns(claim):
+    for group, official, _ in columns(claim):
+        places = {row: RowGroup(claim.table, row, group) for row in rows}
+        metric = source.judged_metric(official, places.values())
         label = METRICS[metric].label
-        numbers = {row: source.numbers(RowGroup(claim.table, row, group), metric) for row in rows}
+        numbers = {row: source.numbers(place, metric) for row, place in places.items()}
         for row in [row for row in rows if numbers[row].missing]:
             absent.append(Item(f"{label} of {row}", 0, "", missing=numbers.pop(row).missing))
         if len(numbers) > 1:  # the best of one row says nothing; of equal rows the first counts
             best = max(numbers, key=lambda row: direction(metric) * numbers[row].mean)
-            winners.append(Item(label, rows.index(best), best, numbers[best].runs))
+            winners.append(Item(label, rows.index(best), best, numbers[best].runs, metric=label))
     nothing = judge(absent, "")
     if not winners:
         return replace(nothing, total=len(columns(claim)))
@@ -147,19 +151,21 @@ def most(claim: Claim, source: Source, *, rows: Names, beaten: bool = False) -> 
         len(winners),
         len(columns(claim)),
         nothing.missing,
+        metrics_of(winners),
         fewest(item.runs for item in winners),
     )
 
 
 def gains_more(claim: Claim, source: Source, *, pair: str, than: str) -> Finding:
     """FFL improves one pair by more than another, in every metric."""
-    items = []
-    for metric in read_pairs()[pair].metrics:
+    items, pairs = [], (read_pairs()[pair], read_pairs()[than])
+    for official in pairs[0].metrics:
+        metric = source.judged_metric(official, [place for item in pairs for place in (item.with_ffl, item.without)])
         more, less = (
             direction(metric) * (source.numbers(item.with_ffl, metric) - source.numbers(item.without, metric))
-            for item in (read_pairs()[pair], read_pairs()[than])
+            for item in pairs
         )
-        items.append(difference(METRICS[metric].label, more - less))
+        items.append(replace(difference(METRICS[metric].label, more - less), metric=METRICS[metric].label))
     return judge(items, "more")
 
 
@@ -172,16 +178,17 @@ def ahead(claim: Claim, source: Source, *, rows: Names, leave_out: Names = ()) -
     """The first row is ahead of the best other row by at least 5 % of that row's value."""
     items = []
     for column in columns(claim):
-        group, metric, name = column
-        names = [rows[0], *rivals(rows, column, leave_out)]
-        own, *others = (source.numbers(RowGroup(claim.table, row, group), metric) for row in names)
+        group, official, name = column
+        places = [RowGroup(claim.table, row, group) for row in [rows[0], *rivals(rows, column, leave_out)]]
+        metric = source.judged_metric(official, places)
+        own, *others = (source.numbers(place, metric) for place in places)
         # The best of the others counts, whichever method it is. One that is not there could have been the best, so that
         # its column is left out.
         best = max((numbers.mean for numbers in others), key=lambda value: direction(metric) * value)
         margin = direction(metric) * (own.mean - best) / best
         missing = next((numbers.missing for numbers in (own, *others) if numbers.missing), None)
-        label = f"{name} {METRICS[metric].label}"
-        items.append(Item(label, margin, f"{margin:+.1%}", own.runs, missing=missing))
+        label = METRICS[metric].label
+        items.append(Item(f"{name} {label}", margin, f"{margin:+.1%}", own.runs, missing=missing, metric=label))
     return judge(items, "ahead by 5 %", lambda margin: margin >= GREATLY)
 
 
@@ -336,8 +343,9 @@ def difference(label: str, change: Numbers, sign: int = 1, group: str = "") -> I
 
 def compare(source: Source, a: RowGroup, b: RowGroup, metric: str, group: str = "", worse: bool = False) -> Item:
     """``a`` minus ``b``, where the claim says that ``a`` is better (or worse)."""
-    change = source.numbers(a, metric) - source.numbers(b, metric)
-    return difference(METRICS[metric].label, change, -direction(metric) if worse else direction(metric), group)
+    metric = source.judged_metric(metric, (a, b))
+    label, sign = METRICS[metric].label, -direction(metric) if worse else direction(metric)
+    return replace(difference(label, source.numbers(a, metric) - source.numbers(b, metric), sign, group), metric=label)
 
 
 def effect(source: Source, pair: Pair, metrics: Names | None = None, named: bool = False) -> list[Item]:
@@ -349,14 +357,15 @@ def effect(source: Source, pair: Pair, metrics: Names | None = None, named: bool
 def shares(claim: Claim, source: Source, rows: Names) -> list[Item]:
     """How much better the first row is than the second, as a share of the difference that FFL makes to the metric."""
     items = []
-    for group, metric, name in columns(claim):
-        a, b, without, with_ffl = (
-            source.numbers(RowGroup(claim.table, row, group), metric) for row in (*rows, *claim.ffl)
-        )
+    for group, official, name in columns(claim):
+        places = [RowGroup(claim.table, row, group) for row in (*rows, *claim.ffl)]
+        metric = source.judged_metric(official, places)
+        label = METRICS[metric].label
+        a, b, without, with_ffl = (source.numbers(place, metric) for place in places)
         gain, full = a - b, with_ffl - without
         missing = gain.missing or full.missing or (None if full.mean else "FFL makes no difference to measure by")
         value = math.nan if missing else direction(metric) * gain.mean / abs(full.mean)
-        items.append(Item(METRICS[metric].label, value, f"{value:+.0%}", gain.runs, None, name, missing))
+        items.append(Item(label, value, f"{value:+.0%}", gain.runs, None, name, missing, label))
     return items
 
 

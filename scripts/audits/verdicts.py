@@ -71,6 +71,7 @@ class Item:
         runs: fewest runs behind a number; None for printed ones.
         within_spread: whether a difference is no larger than its spread over seeds; None where there is no spread.
         group: what the item belongs to in a report, such as a data set.
+        metric: the label of the metric that is compared; "" for other quantities.
         missing: why the comparison cannot be made; None where it can.
     """
 
@@ -81,6 +82,7 @@ class Item:
     within_spread: bool | None = None
     group: str = ""
     missing: str | None = None
+    metric: str = ""
 
     @property
     def name(self) -> str:
@@ -99,6 +101,7 @@ class Finding:
         tested: comparisons made.
         total: comparisons that the claim is about.
         missing: why the others could not be made.
+        metrics: labels of the metrics that were compared.
         seeds: fewest runs behind a comparison; None for printed numbers or none at all.
         spreads: differences that have a spread over seeds.
         within_spread: those of them that are no larger than it.
@@ -110,6 +113,7 @@ class Finding:
     tested: int = 0
     total: int = 0
     missing: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
     seeds: int | None = None
     spreads: int = 0
     within_spread: tuple[str, ...] = ()
@@ -161,6 +165,7 @@ def judge(
         len(found),
         len(items),
         missing,
+        metrics_of(found),
         fewest(item.runs for item in found),
         sum(item.within_spread is not None for item in found),
         tuple(item.name for item in found if item.within_spread),
@@ -183,10 +188,16 @@ def every_part(parts: Mapping[str, Finding]) -> Finding:
         sum(part.tested for part in tested.values()),
         total,
         missing,
+        tuple(dict.fromkeys(metric for part in tested.values() for metric in part.metrics)),
         fewest(part.seeds for part in tested.values()),
         sum(part.spreads for part in tested.values()),
         tuple(f"{name} {label}" for name, part in tested.items() for label in part.within_spread),
     )
+
+
+def metrics_of(items: Iterable[Item]) -> tuple[str, ...]:
+    """The metrics that items compare, each once."""
+    return tuple(dict.fromkeys(item.metric for item in items if item.metric))
 
 
 def fewest(runs: Iterable[int | None]) -> int | None:

@@ -1,4 +1,4 @@
-"""Metrics beside what others use: the authors' per-image code, pytorch-fid, scikit-image."""
+"""Metrics beside what others use: the authors' per-image code, pytorch-fid, scikit-image, lpips."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -9,10 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ffl.images import from_uint8
+from ffl.metrics.features import EfficientNetFeatures
 from ffl.metrics.frechet import frechet_distance
 from ffl.metrics.inception import InceptionFID, load_inception
+from ffl.metrics.lpips import untrained_lpips
 from ffl.metrics.pixel import lfd, psnr
 from ffl.metrics.ssim import ssim
+from ffl.networks import efficientnet_lite, stlpips
 from scripts.benchmarks import authors
 from scripts.benchmarks.rows import at_least, at_most
 from scripts.benchmarks.timing import Action, Conditions, alternate
@@ -36,6 +40,8 @@ FRECHET_DIFFERENCE = 1e-6
 
 INCEPTION_BATCH = 16
 INCEPTION_ROUNDS = 5
+EFFICIENTNET_SPEEDUP = 3.0
+STLPIPS_IMAGES_PER_SECOND = 50.0  # at 64x64 on one core
 
 
 def measure(conditions: Conditions) -> Iterator[dict[str, Any]]:
@@ -125,6 +131,41 @@ def measure(conditions: Conditions) -> Iterator[dict[str, Any]]:
         **times.medians(),
         "difference": float(error),
         "targets": [at_most("time over pytorch-fid's", times.ratio("ours", "peer"), 1.0)],
+    }
+
+    # The embedded networks beside those that they stand in for, from the same 8-bit images; random weights again.
+    extractor = EfficientNetFeatures(efficientnet_lite.load_efficientnet_lite0(efficientnet_lite.random_weights()), {})
+    extractor.to(device)
+    actions = {
+        "ours": lambda: extractor.compute(batch)["features"],
+        "peer": lambda: network.features(batch)["2048"],
+    }
+    with torch.no_grad():
+        times = alternate(actions, conditions.rounds or INCEPTION_ROUNDS, device)
+    yield {
+        "metric": "efficientnet-lite0 features",
+        "images": count,
+        "peer": "our Inception",
+        **times.medians(),
+        "images_per_second": count / times.seconds("ours"),
+        "targets": [at_least("images over Inception's", times.ratio("peer", "ours"), EFFICIENTNET_SPEEDUP)],
+    }
+
+    distance = stlpips.load_stlpips("alex", stlpips.random_weights("alex")).to(device)
+    lpips = untrained_lpips().to(device).eval()
+    real = batch.flip(3)
+    actions = {
+        "ours": lambda: distance(from_uint8(batch), from_uint8(real)),
+        "peer": lambda: lpips(from_uint8(batch), from_uint8(real)),
+    }
+    with torch.no_grad():
+        times = alternate(actions, conditions.rounds or INCEPTION_ROUNDS, device)
+    yield {
+        "metric": "st-lpips (alex) 64x64",
+        "images": count,
+        "peer": "lpips (alex)",
+        **times.medians(),
+        "targets": [at_least("generated images a second", count / times.seconds("ours"), STLPIPS_IMAGES_PER_SECOND)],
     }
 
 

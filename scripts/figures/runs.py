@@ -76,12 +76,14 @@ class Drawing:
         caption: what it shows, and of what.
         values: the numbers in it.
         runs: what ``about`` says of the runs that it shows, by label.
+        missing: a line for each run that it does not show for want of records, with the command that makes them.
     """
 
     figure: Figure
     caption: str
     values: dict[str, Any] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
 
 
 def pair(table: str, row: str, group: str) -> tuple[TableRun, TableRun]:

@@ -3,8 +3,10 @@
 import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from ffl.metrics import METRICS
+from ffl.metrics.bands import coherence
 from ffl.training.record import Record
 from scripts.reproduction.paper import paper_tables
 from scripts.tables import Table, TableResults, split_overrides
@@ -14,44 +16,62 @@ Cells = Mapping[tuple[str, str, str], Mapping[int, Record]]
 
 
 def table_markdown(table: Table, results: TableResults) -> str:
-    """Ours above the paper's in the paper's shape, differences, notes, and where each run comes from."""
+    """Ours with the paper's in brackets, in the paper's shape; differences, notes, and where each run comes from."""
     cells: dict[tuple[str, str, str], dict[int, Record]] = {}
     for record in results.records:
         where = record.provenance
         cells.setdefault((where["row"], where["group"], record.metric), {})[where["seed"]] = record
+    # Coherence follows from the bands, which were recorded before it was a metric. Beyond its octave there is one band.
+    for (row_id, group_id, _), measured in [item for item in cells.items() if item[0][2] == "bands"]:
+        of_pairs = {seed: record for seed, record in measured.items() if (record.details or {})["error"] is not None}
+        for seed, record in of_pairs.items():
+            top = replace(record, metric="coherence_top", value=coherence(record.details or {})[-2])
+            cells.setdefault((row_id, group_id, "coherence_top"), {}).setdefault(seed, top)
     paper = paper_tables().get(table.name)
     decimals = 3 if paper is None else paper.decimals
-    whose = [] if paper is None else [""]  # a column that says whose numbers a line holds
     number = table.name.removeprefix("table")
     lines = [f"# Table {number}. {table.title}" if number.isdecimal() else f"# {table.title}", ""]
+    lines += ["Ours, and in brackets the paper's.", ""] if paper else []
+
+    # A metric that neither side has takes a line of the notes, and no column. Where the paper alone has it, as a rule
+    # because its network could not be had, the column holds the paper's numbers.
+    ours_have = {
+        (group, metric)
+        for (_, group, metric), measured in cells.items()
+        if metric in METRICS and shown_values(measured)
+    }
+    columns = {
+        id: [metric for metric in group.all_metrics if (id, metric) in ours_have or (paper and metric in group.metrics)]
+        or group.metrics
+        for id, group in table.groups.items()
+    }
 
     # Values: of ours the best among rows that are compared is bold, of the paper's what is bold in print.
     for group_id, group in table.groups.items():
-        digits = {metric: digits_of(metric, decimals) for metric in group.all_metrics}
-        bold = {metric: best_rows(table, cells, group_id, metric) for metric in group.all_metrics}
+        bold = {metric: best_rows(table, cells, group_id, metric) for metric in columns[group_id]}
         lines += [f"## {group.title}", ""] if group.title else []
-        lines.append(_line([*table.labels, *whose, *map(head, group.all_metrics)]))
-        lines.append(_rule(len(table.labels) + len(whose), len(group.all_metrics)))
+        lines.append(_line([*table.labels, *map(head, columns[group_id])]))
+        lines.append(_rule(len(table.labels), len(columns[group_id])))
+        floors = floor_lines(table, cells, group_id, columns[group_id], decimals)
         for row_id, row in table.rows.items():
-            labels = row.labels
-            if group_id in row.runs:
-                texts = []
-                for metric in group.all_metrics:
-                    measured = cells.get((row_id, group_id, metric), {})
-                    values = shown_values(measured)
-                    text = number_text(list(values.values()), digits[metric]) if values else "missing"
-                    text = text if measured else "not run"
-                    texts.append(f"**{text}**" if row_id in bold[metric] else text)
-                lines.append(_line([*labels, *(["ours"] if whose else []), *texts]))
-                labels = [""] * len(labels)
-            if paper is not None and row_id in paper.rows and (row.quoted or group_id in row.runs):
-                printed, marks = paper.rows[row_id].values[group_id], paper.rows[row_id].best
-                texts = []
-                for metric in group.all_metrics:
-                    value = printed.get(metric)
-                    text = f"{value:.{digits[metric]}f}" if value is not None else "N/A" if metric in printed else ""
-                    texts.append(f"**{text}**" if (group_id, metric) in marks else text)
-                lines.append(_line([*labels, "quoted" if row.quoted else "paper", *texts]))
+            printed = paper.rows.get(row_id) if paper else None
+            if group_id not in row.runs and not (row.quoted and printed):
+                continue
+            texts = []
+            for metric in columns[group_id]:
+                digits, measured = digits_of(metric, decimals), cells.get((row_id, group_id, metric), {})
+                ours = theirs = ""
+                if values := shown_values(measured):
+                    ours = number_text(list(values.values()), digits)
+                    ours = f"**{ours}**" if row_id in bold[metric] else ours
+                elif group_id in row.runs and ((group_id, metric) in ours_have or not paper):
+                    ours = "missing" if measured else "not run"
+                if printed and metric in printed.values[group_id]:
+                    value = printed.values[group_id][metric]
+                    theirs = "N/A" if value is None else f"{value:.{digits}f}"
+                    theirs = f"(**{theirs}**)" if (group_id, metric) in printed.best else f"({theirs})"
+                texts.append(f"{ours} {theirs}".strip())
+            lines += [_line([*row.labels, *texts]), *([floors[row_id]] if row_id in floors else [])]
         lines.append("")
 
     # Differences, taken seed by seed: the spread of a difference is smaller than those of its two values.
@@ -59,27 +79,25 @@ def table_markdown(table: Table, results: TableResults) -> str:
     for group_id, group in table.groups.items():
         section = []
         for without, with_ in table.compare:
-            ours, theirs = [], []
-            for metric in group.all_metrics:
+            texts, measured_any = [], False
+            for metric in columns[group_id]:
                 before, after = (shown_values(cells.get((row, group_id, metric), {})) for row in (without, with_))
                 numbers = [after[seed] - before[seed] for seed in sorted(before.keys() & after.keys())]
-                ours.append(number_text(numbers, digits_of(metric, decimals), "+") if numbers else "")
+                ours = number_text(numbers, digits_of(metric, decimals), "+") if numbers else ""
                 old, new = (paper.value(row, group_id, metric) if paper else None for row in (without, with_))
-                theirs.append("" if old is None or new is None else f"{new - old:+.{decimals}f}")
-            if any(ours):
+                theirs = "" if old is None or new is None else f"({new - old:+.{decimals}f})"
+                texts.append(f"{ours} {theirs}".strip())
+                measured_any |= bool(numbers)
+            if measured_any:
                 # What is subtracted from what: labels that both rows share once, then the two that differ.
                 both = table.rows[without].labels, table.rows[with_].labels
                 shared = [label for label, other in zip(*both, strict=True) if label == other]
                 first, second = (" ".join(label for label in labels if label not in shared) for labels in both)
                 pair = f"{' '.join(shared)}: {second} − {first}" if shared else f"{second} − {first}"
-                section.append(_line([pair, *(["ours"] if whose else []), *ours]))
-                section += [_line(["", "paper", *theirs])] if any(theirs) else []
+                section.append(_line([pair, *texts]))
         if section:
-            columns = [
-                _line(["", *whose, *map(head, group.all_metrics)]),
-                _rule(1 + len(whose), len(group.all_metrics)),
-            ]
-            sections += [*([f"{group.title}:", ""] if group.title else []), *columns, *section, ""]
+            heads = [_line(["", *map(head, columns[group_id])]), _rule(1, len(columns[group_id]))]
+            sections += [*([f"{group.title}:", ""] if group.title else []), *heads, *section, ""]
     lines += ["## Difference", "", *sections] if sections else []
 
     if notes := table_notes(table, results, cells):
@@ -130,7 +148,7 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
             f"scale={results.scale}: fewer images, epochs, channels or pixels than in the paper, as configs/scale "
             "states. Compare the differences, not the values."
         )
-    if results.scale in table.scales:
+    if results.scale in table.scales and table.scales[results.scale].why:
         notes.append(f"This table at scale={results.scale}: {table.scales[results.scale].why}.")
     stand_ins = {
         (split_overrides(table.rows[row].runs[group])["dataset"], record.provenance["dataset"])
@@ -138,12 +156,52 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
         for record in measured.values()
     }
     notes += [f"The data set {now} stands in for {was}." for was, now in sorted(stand_ins) if was != now]
+    embedded: dict[str, None] = {}
+    for (row, _, _), measured in [item for item in cells.items() if item[0][2] == "training"]:
+        for config in [record.details["config"] for record in measured.values() if record.details]:
+            model, loss = config["model"], config["loss"]
+            networks = {loss.get("perceptual_network") if loss.get("perceptual") else None}
+            networks |= {model.get("vgg_network") if model.get("vgg_weight") else None}
+            if "stlpips_vgg" in networks:
+                embedded[" ".join(table.rows[row].labels)] = None
+    if embedded:
+        notes.append(
+            f"The perceptual term of {', '.join(embedded)} looks through the VGG-16 of ST-LPIPS, whose weights come with "
+            "a package, in the place of the paper's VGG."
+        )
     notes += results.notes
     if any(len(measured) > 1 for (_, _, metric), measured in cells.items() if metric in METRICS):
         notes.append("± is the standard deviation over seeds; a difference is taken seed by seed.")
+    if any(record.floor is not None for measured in cells.values() for record in measured.values()):
+        notes.append(
+            "Real halves: the same metric between two halves of the real test images, about what a perfect model would "
+            "have with half as many images."
+        )
+    warnings: dict[str, dict[str, None]] = {}
+    for (_, _, metric), measured in cells.items():
+        for record in measured.values():
+            if record.warning:
+                warnings.setdefault(record.warning, {})[METRICS[metric].label] = None
+    notes += [f"{', '.join(labels)}: {warning}" for warning, labels in warnings.items()]
     notes += table.notes
 
-    # Metrics whose weights were not there, and rows without a run, by reason: one is often that of many.
+    # Metrics that nobody has measured; those whose weights were not there, and rows without a run, by reason: one is
+    # often that of many.
+    tried = {(group, metric) for _, group, metric in cells if metric in METRICS}
+    evaluated = {group for group, _ in tried}
+    untried = {
+        METRICS[metric].label: None
+        for id, group in table.groups.items()
+        for metric in group.all_metrics
+        if id in evaluated and (id, metric) not in tried
+    }
+    if untried:
+        command = f"python scripts/reproduce.py table={table.name.removeprefix('table')}"
+        command += f" scale={results.scale}" * (results.scale != "paper")
+        notes.append(
+            f"Not measured: {', '.join(untried)}; `{command}` does where the runs are, unless their images are too "
+            "small or too few."
+        )
     gaps: dict[str, list[str]] = {}
     idle: dict[str, list[str]] = {}
     for (row, group, metric), measured in cells.items():
@@ -151,7 +209,7 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
             if record.missing is None:
                 continue
             if metric != "training":
-                gaps.setdefault(record.missing, []).append(metric.upper())
+                gaps.setdefault(record.missing, []).append(METRICS[metric].label)
                 continue
             title = f" ({table.groups[group].title})" if len(table.groups) > 1 else ""
             which = f", seed {seed}" if len(measured) > 1 else ""
@@ -171,6 +229,31 @@ def shown_values(measured: Mapping[int, Record]) -> dict[int, float]:
         for seed, record in measured.items()
         if record.value is not None and math.isfinite(record.value)
     }
+
+
+def floor_lines(table: Table, cells: Cells, group: str, metrics: Sequence[str], decimals: int) -> dict[str, str]:
+    """By the last row of each data set in a group: a line of what its real images are apart, where that is known."""
+    rows: dict[str, list[str]] = {}
+    floors: dict[tuple[str, str], float] = {}
+    for row in table.rows:
+        for metric in metrics:
+            for record in cells.get((row, group, metric), {}).values():
+                data = record.provenance["dataset"]
+                rows[data] = list(dict.fromkeys([*rows.get(data, []), row]))
+                if record.floor is not None:
+                    floors[data, metric] = record.floor * METRICS[metric].unit
+    lines = {}
+    for data, ids in rows.items():
+        known = {metric: floors[data, metric] for metric in metrics if (data, metric) in floors}
+        if known:
+            # Labels that all rows of the data set share, such as its name.
+            shared = [
+                labels[0] if len(set(labels)) == 1 else ""
+                for labels in zip(*(table.rows[id].labels for id in ids), strict=True)
+            ]
+            texts = [number_text([known[m]], digits_of(m, decimals)) if m in known else "" for m in metrics]
+            lines[ids[-1]] = _line([*shared[:-1], "real halves", *texts])
+    return lines
 
 
 def best_rows(table: Table, cells: Cells, group: str, metric: str) -> set[str]:

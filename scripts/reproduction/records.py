@@ -7,6 +7,7 @@ are left aside.
 
 import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,15 +17,16 @@ from datasets import Split, build_dataset
 from datasets.listing import Listing
 from ffl.errors import UserError
 from ffl.files import file_sha256
-from ffl.metrics import build_metric
+from ffl.metrics import METRICS, build_metric
 from ffl.metrics.bands import SMALLEST
-from ffl.training.config import FREE_KEYS
+from ffl.training.config import FREE_KEYS, difference
 from ffl.training.evaluation import metric_options
 from ffl.training.loader import steps_per_epoch
 from ffl.training.program import Config
 from ffl.training.record import Record, read_records
 from ffl.training.run_directory import RunDirectory
 from ffl.weights import MissingWeights
+from run_config import defaults
 from scripts.tables import Run, Table, TableResults, remember, row_run
 
 SPATIAL_TERM = "generator/mse"
@@ -32,7 +34,12 @@ USUAL_EPOCHS = 20  # a run cut by trainer.steps has no last epoch of its own: a 
 
 
 def table_results(
-    table: Table, scale: str, overrides: list[str], seeds: range, reasons: dict[str, str]
+    table: Table,
+    scale: str,
+    overrides: list[str],
+    seeds: range,
+    reasons: dict[str, str],
+    earlier: Sequence[Record] = (),
 ) -> TableResults:
     """The records of every cell of a table, and what no record says.
 
@@ -42,6 +49,7 @@ def table_results(
         overrides: further ones, for every run alike.
         seeds: those asked for. Runs of the seeds that follow are taken as well, as long as they are there.
         reasons: by run name, why it could not be made.
+        earlier: records of the results that these replace. Those of runs that are not here are kept.
     Raises:
         UserError: if a run does not tell where it comes from: a row of a table must.
     """
@@ -54,8 +62,10 @@ def table_results(
                 run = row_run(table, row, group, scale, overrides, seed)
                 assert run is not None
                 found = run_records(run, columns.task, columns.all_metrics, reasons.get(run.name))
-                if seed not in seeds and found[0].value is None and found[0].metric == "training":
-                    break
+                if found[0].value is None and found[0].metric == "training":
+                    found = kept_records(run, row, group, earlier) or found
+                    if seed not in seeds and found[0].value is None and found[0].metric == "training":
+                        break
                 records += [replace(r, provenance={"row": row, "group": group, **r.provenance}) for r in found]
                 data[run.config["dataset"]["name"]] = run.config
 
@@ -73,6 +83,30 @@ def table_results(
     if common := _lasting(overrides):
         notes.append(f"All runs with {' '.join(common)}.")
     return TableResults(table.name, scale, notes, records)
+
+
+def kept_records(run: Run, row: str, group: str, earlier: Sequence[Record]) -> list[Record]:
+    """The earlier records of a cell and seed, if they are of this very run; none where they are not.
+
+    Runs of a table may be made on several machines, or deleted once they are measured. A record says what made it, so
+    that results stay as long as the configuration and the number of training images do.
+    """
+    found = [
+        record
+        for record in earlier
+        if (record.provenance["row"], record.provenance["group"]) == (row, group)
+        and record.provenance["seed"] == run.config["seed"]
+    ]
+    training = next((record for record in found if record.metric == "training" and record.value is not None), None)
+    if training is None or training.details is None:
+        return []
+    if difference(training.details["config"], run.config, defaults(run.config)):
+        return []
+    try:
+        images = count_images(run.config, "train")
+    except UserError:  # the data are elsewhere
+        return found
+    return found if images == training.details["train_images"] else []
 
 
 def run_records(run: Run, task: str, metrics: list[str], reason: str | None = None) -> list[Record]:
@@ -166,18 +200,25 @@ def lacking_metrics(directory: RunDirectory, task: str, metrics: list[str], conf
     """Those of ``metrics`` that have to be measured: no record fits, or weights that were missing are here now."""
     known = known_records(directory, task, config)
     options = metric_options(metrics, config["dataset"]["name"])
+    # What images of this size and number do not allow is left out, as evaluate.py leaves it out of its defaults.
+    size = int(config["dataset"]["image_size"])
+    test = find_test_images(config["dataset"], config["data_root"], config["cache_dir"])
+    metrics = [
+        name
+        for name in metrics
+        if METRICS[name].min_size <= size and (test is None or METRICS[name].min_images <= test[1])
+    ]
     # A metric that lacked its weights is measured as soon as they are there, and not again before.
     lacking = [
         name
         for name in metrics
-        if name not in known or (known[name].missing is not None and has_weights(name, **options.get(name, {})))
+        if name not in known or (known[name].missing and missing_weights(name, **options.get(name, {})) is None)
     ]
     # Every evaluation measures the bands too; runs of older versions were evaluated without.
     spectrum = known.get("spectrum_distance")
-    if spectrum is not None and spectrum.value is not None and "bands" not in known and not lacking:
-        large = int(config["dataset"]["image_size"]) >= SMALLEST
-        if large and find_test_images(config["dataset"], config["data_root"], config["cache_dir"]) is not None:
-            lacking.append("spectrum_distance")
+    without_bands = spectrum is not None and spectrum.value is not None and "bands" not in known
+    if without_bands and not lacking and size >= SMALLEST and test is not None:
+        lacking.append("spectrum_distance")
     return lacking
 
 
@@ -192,13 +233,13 @@ def find_test_images(options: Config, data_root: str, cache_dir: str) -> tuple[s
 
 
 @remember
-def has_weights(metric: str, **options: Any) -> bool:
-    """Whether a metric's pretrained weights are there."""
+def missing_weights(metric: str, **options: Any) -> str | None:
+    """How to get a metric's pretrained weights; None where they are there or it needs none."""
     try:
         build_metric(metric, **options)
-    except MissingWeights:
-        return False
-    return True
+    except MissingWeights as error:
+        return str(error)
+    return None
 
 
 def state_text(directory: RunDirectory | None) -> str:

@@ -26,6 +26,8 @@ def folders(real: Mapping[str, bytes], fake: Mapping[str, bytes]) -> Callable[[P
 
 
 PAIR = folders({"a.png": PNG}, {"a.png": PNG})
+FOUR = {f"{n}.png": encoded(noise(16, 16, n)) for n in range(4)}
+FILLED = folders(FOUR, FOUR)
 
 
 def words(id: str, text: str, cause: str, fix: str, why: str, *, skip: str | None = None) -> Case:
@@ -50,7 +52,7 @@ def image(id: str, content: bytes, cause: str, why: str) -> Case:
 def weights(id: str, metric: str, name: str, content: bytes, cause: str, fix: str, why: str, verify: str) -> Case:
     """A weight file is wrong."""
     arguments = (*FOLDERS, f"metrics=[{metric}]", f"verify_weights={verify}")
-    prepare: Callable[[Place], Any] = lambda place: (PAIR(place), place.write({name: content}))  # noqa: E731
+    prepare: Callable[[Place], Any] = lambda place: (FILLED(place), place.write({name: content}))  # noqa: E731
     return Case(f"weights-{id}", "evaluate.py", arguments, cause, fix, why, prepare)
 
 
@@ -71,6 +73,18 @@ CASES = [
     Case("measure-no-run-directory", "evaluate.py", ("run=.",), "not a run directory", r"config\.yaml", "a level off"),
     words("no-such-metric", "metrics=[mos]", "unknown metric mos", "some of .*psnr, ssim", "not implemented"),
     words("metric-without-brackets", "metrics=psnr", "metrics=psnr", "a list", "a list of one"),
+    words("one-image-for-a-distance", "metrics=[fd_effnet_lite0]", "fd_effnet_lite0: needs at least 2 images, got 1",
+          "evaluate more", "a covariance of one image"),
+    words("fewer-images-than-neighbours", "metrics=[precision]", "precision: needs at least 4 images, got 1",
+          "evaluate more", "a radius without a third neighbour"),
+    words("no-such-network", "features=dino metrics=[fd]", "features=dino", "inception, effnet_lite0 or timm/<model>",
+          "the name of a method"),
+    words("network-of-nothing", "features=inception metrics=[psnr]", "features=inception: no metric takes it",
+          "ask for some of fd kd precision recall", "metrics with a network of their own"),
+    Case("measure-no-network", "evaluate.py", (*FOLDERS, "metrics=[kd]"), "kd: needs a network",
+         "set features=inception, effnet_lite0 or", "kd of what?", FILLED),
+    Case("measure-no-such-timm-model", "evaluate.py", (*FOLDERS, "metrics=[kd]", "features=timm/resnet9"),
+         "features=timm/resnet9: ", "pip install timm|did you mean", "a typing error", FILLED),
     words("metric-twice", "metrics=[psnr,psnr]", "psnr", "once", "pasted"),
     words("no-such-split", "split=valid", "split=valid", "one of train, val, test", "another name"),
     words("no-such-task", "task=painting", "task=painting", "one of reconstruction, synthesis", "not a task"),
@@ -100,6 +114,8 @@ CASES = [
           "generated at another size"),
     files("small-for-ssim", {"a.png": SMALL}, {"a.png": SMALL}, "ssim.*11x11.*8x8", "leave|larger|metrics=|at least",
           "smaller than the window", "ssim"),
+    files("small-for-stlpips", {"a.png": SMALL}, {"a.png": SMALL}, "stlpips_alex: .*21x21.* 8;", "leave it out",
+          "smaller than the network takes", "stlpips_alex"),
     files("several-sizes", {"a.png": PNG, "b.png": OTHER}, {"a.png": PNG, "b.png": OTHER},
           "spectrum_distance.*one size", "resize|one size|leave", "radii differ", "spectrum_distance"),
     files("one-pixel", {"a.png": encoded(noise(1, 1))}, {"a.png": encoded(noise(1, 1))}, "spectrum_distance.*1x1",

@@ -20,6 +20,7 @@ ALL = [
     {"ablation": "no_focal"},
     {"ablation": "no_phase"},
     {"ablation": "no_ampli"},
+    {"prior": "high_pass(0.5)"},
 ]
 DEVICES = [
     "cpu",
@@ -132,6 +133,46 @@ def test_gradient_by_torch_func() -> None:
     (want,) = torch.autograd.grad(focal_frequency_loss(fake, real), fake)
     got = torch.func.grad(lambda pred: focal_frequency_loss(pred, real))(fake.detach())
     torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("options", [*ALL, {"reduction": "none"}], ids=str)
+def test_vmap_is_a_loop(options: dict[str, Any]) -> None:
+    fake, real = images(4, 2, 3, 8, 8, dtype=torch.float64)  # four batches of two
+    fakes = (fake.detach() * torch.arange(1, 9).view(4, 2, 1, 1, 1)).requires_grad_()  # of unlike maxima
+    loss = FocalFrequencyLoss(**options)
+
+    def total(pred: Tensor, target: Tensor) -> Tensor:
+        return loss(pred, target).sum()
+
+    want = torch.stack([loss(pred, target) for pred, target in zip(fakes, real, strict=True)])
+    (gradient,) = torch.autograd.grad(want.sum(), fakes)
+    torch.testing.assert_close(torch.func.vmap(loss)(fakes.detach(), real), want)
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(total))(fakes.detach(), real), gradient)
+    mapped = torch.func.vmap(loss)(fakes, real)
+    torch.testing.assert_close(torch.autograd.grad(mapped.sum(), fakes)[0], gradient)
+    shared = torch.func.vmap(loss, in_dims=(1, None))(fakes.transpose(0, 1), real[0])
+    torch.testing.assert_close(shared, torch.stack([loss(pred, real[0]) for pred in fakes]))
+
+
+def test_vmap_over_matrices() -> None:
+    fake, real = images(2, 3, 8, 8)
+    matrices = torch.rand(5, 8, 8)
+    got = torch.func.vmap(lambda matrix: focal_frequency_loss(fake, real, matrix))(matrices)
+    torch.testing.assert_close(got, torch.stack([focal_frequency_loss(fake, real, matrix) for matrix in matrices]))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims"), [((2, 3, 16), 1), ((3, 8, 8), 2), ((1, 2, 4, 8, 6), 2), ((1, 2, 4, 8, 6), 3)]
+)
+def test_other_shapes_and_masks_compile_as_well(shape: tuple[int, ...], dims: int) -> None:
+    torch.compiler.reset()
+    loss = FocalFrequencyLoss(dims=dims, prior="radial(1)")
+    fake, real = images(*shape)
+    mask = torch.rand(shape) > 0.5
+    want = loss(fake, real, mask=mask)
+    got = torch.compile(loss, fullgraph=True, backend="aot_eager")(fake, real, mask=mask)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(torch.autograd.grad(got, fake)[0], torch.autograd.grad(want, fake)[0])
 
 
 def test_backward_twice_and_memory_formats() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ffl import FocalFrequencyLoss
 from ffl.losses.focal_frequency import focal_frequency_loss
+from ffl.losses.spectral_priors import band
 
 
 def images() -> tuple[Tensor, Tensor]:
@@ -74,6 +75,8 @@ def test_module_and_function_agree_and_the_module_shows_its_options() -> None:
         "reduction": "mean",
         "transform": "dct",
         "ablation": "none",
+        "dims": 2,
+        "prior": band(0.25, 1),
     }
     module = FocalFrequencyLoss(**options)
     assert torch.equal(module(fake, real), focal_frequency_loss(fake, real, **options))
@@ -100,6 +103,15 @@ def test_zero_weight_is_a_weight() -> None:
         ({"ave_spectrum": True, "reduction": "none"}, "ave_spectrum=True .* reduction=\"mean\", got 'none'"),
         ({"ave_spectrum": True, "reduction": "sum"}, "ave_spectrum=True .* reduction=\"mean\", got 'sum'"),
         ({"transform": "dct", "ablation": "no_phase"}, "ablation='no_phase' needs transform=\"dft\""),
+        ({"dims": 4}, "dims must be one of 1, 2, 3, got 4"),
+        ({"dims": 0}, "dims must be one of 1, 2, 3, got 0"),
+        ({"prior": "notch(0.5)"}, r"prior must be one of high_pass\(cutoff\), .*, got 'notch\(0.5\)'"),
+        ({"prior": "high_pass 0.5"}, "prior must be one of .*, got 'high_pass 0.5'"),
+        ({"prior": "band(0.5)"}, r"prior 'band\(0.5\)': .* missing 1 required positional argument"),
+        ({"prior": "band(1, 0.5)"}, r"prior 'band\(1, 0.5\)': .* 0 <= low < high, got low=1.0 and high=0.5"),
+        ({"prior": "radial(-1)"}, r"prior 'radial\(-1\)': .* finite and at least 0, got -1.0"),
+        ({"prior": "radial(two)"}, r"prior 'radial\(two\)': could not convert"),
+        ({"prior": "radial(1)", "ablation": "no_freq"}, 'prior weights frequencies, which ablation="no_freq"'),
     ],
 )
 def test_impossible_options(options: dict[str, Any], message: str) -> None:
@@ -117,7 +129,7 @@ def test_misspelt_arguments_are_refused() -> None:
 @pytest.mark.parametrize(
     ("pred", "target", "error", "message"),
     [
-        ((3, 8, 8), (3, 8, 8), ValueError, r"same shape \(N, C, H, W\), got \(3, 8, 8\) and \(3, 8, 8\)"),
+        ((8,), (8,), ValueError, r"pred and target need the axes \(H, W\) for dims=2, got shape \(8,\)"),
         ((2, 3, 8, 8), (1, 3, 8, 8), ValueError, r"got \(2, 3, 8, 8\) and \(1, 3, 8, 8\)"),
         ((0, 3, 8, 8), (0, 3, 8, 8), ValueError, r"must not be empty, got shape \(0, 3, 8, 8\)"),
     ],
@@ -127,12 +139,12 @@ def test_impossible_shapes(pred: tuple[int, ...], target: tuple[int, ...], error
         focal_frequency_loss(torch.zeros(pred), torch.zeros(target))
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.complex64])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
 def test_types_that_are_not_images(dtype: torch.dtype) -> None:
     whole, real = torch.zeros(1, 1, 4, 4, dtype=dtype), torch.zeros(1, 1, 4, 4)
-    with pytest.raises(TypeError, match=f"pred must be a floating tensor, got {dtype}"):
+    with pytest.raises(TypeError, match=f"pred must be a floating or complex tensor, got {dtype}"):
         focal_frequency_loss(whole, real)
-    with pytest.raises(TypeError, match=f"target must be a floating tensor, got {dtype}"):
+    with pytest.raises(TypeError, match=f"target must be a floating or complex tensor, got {dtype}"):
         focal_frequency_loss(real, whole)
 
 
@@ -144,9 +156,10 @@ def test_matrices_that_do_not_fit(shape: tuple[int, ...]) -> None:
         focal_frequency_loss(*images(), torch.ones(shape))
 
 
-def test_complex_matrix() -> None:
-    with pytest.raises(TypeError, match=r"matrix must be real, got torch\.complex64"):
-        focal_frequency_loss(*images(), torch.ones(6, 7, dtype=torch.complex64))
+@pytest.mark.parametrize("name", ["matrix", "prior", "mask"])
+def test_complex_weights(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"{name} must be real, got torch\.complex64"):
+        focal_frequency_loss(*images(), **{name: torch.ones(6, 7, dtype=torch.complex64)})
 
 
 def test_matrix_goes_with_the_full_loss_only() -> None:

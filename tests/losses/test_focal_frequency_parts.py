@@ -44,7 +44,7 @@ def derivatives(options: dict[str, Any], matrix: Tensor | None) -> list[Tensor]:
 @pytest.mark.parametrize("planes", [1, 2, 4, 100])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_parts_make_no_difference(options: dict[str, Any], planes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(focal_mean, "_chunks", lambda planes: [slice(None)])
+    monkeypatch.setattr(focal_mean, "_chunks", lambda planes, dims: [()])
     whole = derivatives(options, None)
     monkeypatch.undo()
     monkeypatch.setattr(focal_mean, "_CHUNK_PIXELS", planes * 64)
@@ -57,7 +57,7 @@ def test_parts_meet_their_matrices(shape: tuple[int, ...] | None, monkeypatch: p
     matrix = None if shape is None else torch.rand(shape, dtype=torch.float64)
     whole = derivatives({}, matrix)
     monkeypatch.setattr(focal_mean, "_CHUNK_PIXELS", 4 * 64)
-    assert len(focal_mean._chunks(torch.zeros(15, 1, 1, 8, 8))) == 3
+    assert len(focal_mean._chunks(torch.zeros(5, 3, 1, 1, 8, 8), 2)) == 5
     for got, want in zip(derivatives({}, matrix), whole, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-15)
 

@@ -1,6 +1,7 @@
 """Perceptual loss against torchvision's VGG-16 run in full, with seeded random weights."""
 
 import functools
+import sys
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from torchvision.transforms.functional import normalize
 
 from ffl import PerceptualLoss
 from ffl.errors import UserError
+from ffl.networks.stlpips import load_stlpips, random_weights
 
 # Index of each layer in torchvision's features, counted by hand from the architecture.
 INDEX = {"relu1_2": 3, "relu2_2": 8, "relu3_3": 15, "relu4_3": 22, "relu5_3": 29}
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 @functools.cache
@@ -36,7 +39,7 @@ def independent(fake: Tensor, real: Tensor, layers: dict[str, float]) -> Tensor:
     for layer, weight in layers.items():
         outputs = []
         for images in (fake, real):
-            x = normalize((images + 1) / 2, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+            x = normalize((images + 1) / 2, MEAN, STD)
             outputs.append(features()[: INDEX[layer] + 1](x))
         total = total + weight * (outputs[0] - outputs[1]).square().mean()
     return total
@@ -62,6 +65,24 @@ def test_default_layer_and_identity() -> None:
     assert loss(images, images) == 0
 
 
+@pytest.mark.parametrize("layers", [("relu2_2",), ("relu1_2", "relu3_3", "relu5_3")])
+def test_value_and_gradient_on_the_network_of_stlpips(layers: tuple[str, ...]) -> None:
+    """Against the stages of the distance itself, which end at these layers, with random weights."""
+    torch.manual_seed(0)
+    state = random_weights("vgg")
+    trunk = load_stlpips("vgg", state).trunk
+    fake, real = torch.rand(2, 2, 3, 32, 40) * 2 - 1
+    fake.requires_grad_()
+    want, x = torch.zeros(()), normalize((torch.cat([fake, real]) + 1) / 2, MEAN, STD)
+    for stage, layer in zip(trunk, ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"), strict=True):
+        x = stage(x)
+        if layer in layers:
+            want = want + (x[:2] - x[2:].detach()).square().mean()
+    got = PerceptualLoss(state, layers, network="stlpips_vgg")(fake, real)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(torch.autograd.grad(got, fake)[0], torch.autograd.grad(want, fake)[0])
+
+
 def test_network_is_frozen_and_outside_checkpoints() -> None:
     loss = PerceptualLoss(weights())
     assert not list(loss.parameters())
@@ -79,11 +100,17 @@ def test_half_precision_features_are_compared_in_float32() -> None:
 
 def test_missing_weights_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("FFL_WEIGHTS", str(tmp_path))
-    with pytest.raises(UserError, match=r"vgg16-397923af\.pth"):
+    both = r"run: python scripts/download_weights\.py vgg16, or pip install stlpips-pytorch and set .*=stlpips_vgg$"
+    with pytest.raises(UserError, match=rf"^vgg16-397923af\.pth .*; {both}"):
         PerceptualLoss()
+    monkeypatch.setitem(sys.modules, "stlpips_pytorch", None)
+    with pytest.raises(UserError, match=r"is not installed; run: pip install stlpips-pytorch$"):
+        PerceptualLoss(network="stlpips_vgg")
 
 
 def test_what_is_refused() -> None:
+    with pytest.raises(ValueError, match="network must be one of vgg16, stlpips_vgg, got 'vgg19'"):
+        PerceptualLoss(weights(), network="vgg19")
     for layers in (("relu6_1",), (), ("relu2_2", "relu1_2")):
         with pytest.raises(ValueError, match="layers must be"):
             PerceptualLoss(weights(), layers)

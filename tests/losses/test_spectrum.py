@@ -8,7 +8,7 @@ import scipy.fft
 import torch
 from oracles import Case, names
 
-from ffl.spectrum import band_filter, dct2, idct2, log_spectrum, radial_power, radial_profile
+from ffl.spectrum import band_filter, dct, dct2, idct, idct2, log_spectrum, radial_power, radial_profile
 
 
 def wave(frequency_y: int, frequency_x: int, height: int = 16, width: int = 16) -> torch.Tensor:
@@ -18,12 +18,16 @@ def wave(frequency_y: int, frequency_x: int, height: int = 16, width: int = 16) 
     return torch.cos(2 * math.pi * (frequency_y * y + frequency_x * x))[None, None]
 
 
-@pytest.mark.parametrize("size", [(8, 8), (5, 12), (1, 7)])
-def test_dct_equals_scipy_and_inverts(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(8, 8), (5, 12), (1, 7), (9,), (4, 3, 5)])
+def test_dct_equals_scipy_and_inverts(size: tuple[int, ...]) -> None:
+    dims = len(size)
     images = torch.randn(2, 3, *size, dtype=torch.float64)
-    want = scipy.fft.dctn(images.numpy(), axes=(-2, -1), norm="ortho")
-    np.testing.assert_allclose(dct2(images).numpy(), want, rtol=0, atol=1e-13)
-    torch.testing.assert_close(idct2(dct2(images)), images)
+    want = scipy.fft.dctn(images.numpy(), axes=tuple(range(-dims, 0)), norm="ortho")
+    np.testing.assert_allclose(dct(images, dims).numpy(), want, rtol=0, atol=1e-13)
+    torch.testing.assert_close(idct(dct(images, dims), dims), images)
+    if dims == 2:
+        assert torch.equal(dct2(images), dct(images))
+        assert torch.equal(idct2(images), idct(images))
 
 
 @pytest.mark.parametrize("size", [(16, 16), (9, 12)])

@@ -1,10 +1,19 @@
-"""VGG features against torchvision's own networks."""
+"""VGG features against torchvision's own networks, and against ST-LPIPS's with its trained weights."""
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+from oracles import Case, names
 
 from ffl.losses.vgg import Architecture, VGGFeatures, layout
+from ffl.networks.stlpips import SCALE, SHIFT
+from ffl.weights import load_weights
+
+
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    shift, scale = (torch.tensor(values).view(3, 1, 1) for values in (SHIFT, SCALE))
+    return (images - shift) / scale
 
 
 @pytest.mark.parametrize("architecture", ["vgg16", "vgg19"])
@@ -21,12 +30,27 @@ def test_equals_torchvision(architecture: Architecture) -> None:
     with torch.no_grad():
         for index, layer in enumerate(network):
             x = layer(x.clone())
-            if index - 1 in [layout(architecture)[name] for name in layers]:
+            if f"features.{index - 1}" in [layout(architecture)[name] for name in layers]:
                 expected.append(x.clone())
         features = VGGFeatures(state, architecture, layers)(images)
     assert len(expected) == len(features) == 3
     for got, want in zip(features, expected, strict=True):
         assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("name", names("l_stvgg"))
+def test_equals_the_trunk_of_stlpips(name: str) -> None:
+    pytest.importorskip("stlpips_pytorch")
+    case = Case(name)
+    images = torch.cat(list(case.tensors().values())).permute(0, 3, 1, 2) / 127.5 - 1
+    layers = [output for output in case.entry["outputs"] if output.count("_") == 1]  # relu1_2, not relu1_2_mean
+    with torch.no_grad():
+        maps = VGGFeatures(load_weights("stlpips_vgg"), "stlpips_vgg", layers)(normalise(images))
+    for layer, found in zip(layers, maps, strict=True):
+        case.check(layer, found)
+        case.check(f"{layer}_mean", found.mean((2, 3)))
+        noise = [np.random.RandomState(7000 + k).standard_normal(found.shape) for k in range(8)]
+        case.check(f"{layer}_checksum", np.array([(found.double().numpy() * array).mean() for array in noise]))
 
 
 def small_state() -> dict[str, torch.Tensor]:

@@ -20,29 +20,39 @@ ATTRIBUTES = {
     "psnr": ("pairs", True, "PSNR", 1, None),
     "ssim": ("pairs", True, "SSIM", 1, None),
     "lpips": ("pairs", False, "LPIPS", 1, None),
+    "stlpips_alex": ("pairs", False, "ST-LPIPS", 1, 3),
+    "stlpips_vgg": ("pairs", False, "ST-LPIPS (VGG)", 1, 3),
     "fid": ("sets", False, "FID", 1, None),
     "fd_effnet_lite0": ("sets", False, "FD-EffNet", 1, None),
     "fd": ("sets", False, "FD", 1, None),
     "is": ("fakes", True, "IS", 1, None),
     "is_effnet_lite0": ("fakes", True, "IS-EffNet", 1, None),
-    "kid": ("sets", False, "KID", 1, None),
-    "kd_effnet_lite0": ("sets", False, "KD-EffNet", 1, None),
-    "kd": ("sets", False, "KD", 1, None),
+    "kid": ("sets", False, "KID", 1, 4),
+    "kd_effnet_lite0": ("sets", False, "KD-EffNet", 1, 4),
+    "kd": ("sets", False, "KD", 1, 4),
     "precision": ("sets", True, "precision", 1, 3),
     "recall": ("sets", True, "recall", 1, 3),
     "lfd": ("pairs", False, "LFD", 1, None),
     "mse": ("pairs", False, "MSE", 1, None),
     "spectrum_distance": ("sets", False, "spectrum distance", 1, 3),
     "spectrum_distance_top": ("sets", False, "its top octave", 1, 3),
+    "coherence_top": ("pairs", True, "coherence, top octave", 1, 3),
 }
 # What the paper's tables report for each task, what stands beside it, and the spectrum distance.
 SPECTRUM = ["spectrum_distance", "spectrum_distance_top"]
 SCORES = ["fid", "fd_effnet_lite0", "is", "is_effnet_lite0"]
 TASK_METRICS = {
-    "reconstruction": ["psnr", "ssim", "lpips", "fid", "fd_effnet_lite0", "lfd", *SPECTRUM],
+    "reconstruction": [
+        *("psnr", "ssim", "lpips", "stlpips_alex", "fid", "fd_effnet_lite0", "lfd"),
+        *SPECTRUM,
+        "coherence_top",
+    ],
     "synthesis": [*SCORES, "kid", "kd_effnet_lite0", "precision", "recall", *SPECTRUM],
-    "translation": [*SCORES, "kd_effnet_lite0", *SPECTRUM],
-    "semantic": ["miou", "accuracy", "accuracy_all", "fid", "fd_effnet_lite0", "kd_effnet_lite0", *SPECTRUM],
+    "translation": ["stlpips_alex", *SCORES, "kd_effnet_lite0", *SPECTRUM],
+    "semantic": [
+        *("miou", "accuracy", "accuracy_all", "stlpips_alex", "fid", "fd_effnet_lite0", "kd_effnet_lite0"),
+        *SPECTRUM,
+    ],
 }
 
 
@@ -60,7 +70,9 @@ def test_default_metrics_of_each_task_in_their_order() -> None:
     assert {task for metric in METRICS.values() for task in metric.tasks} == TASK_METRICS.keys()
 
 
-@pytest.mark.parametrize("name", ["psnr", "ssim", "lfd", "mse", "spectrum_distance", "spectrum_distance_top"])
+@pytest.mark.parametrize(
+    "name", ["psnr", "ssim", "lfd", "mse", "spectrum_distance", "spectrum_distance_top", "coherence_top"]
+)
 def test_metrics_without_weights_build_with_the_same_call(name: str) -> None:
     metric = build_metric(name, verify_weights=False, preprocess="torch_fidelity")
     assert metric.name == name
@@ -85,6 +97,15 @@ def test_missing_weights_say_how_to_get_them(
     monkeypatch.setenv("FFL_WEIGHTS", str(tmp_path))
     with pytest.raises(MissingWeights, match=rf"^{re.escape(WEIGHTS[weights].filename)} .* {weights}$"):
         build_metric(name, **options)
+
+
+@pytest.mark.parametrize("name", ["stlpips_alex", "stlpips_vgg"])
+def test_an_absent_package_says_how_to_get_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "stlpips_pytorch", None)
+    with pytest.raises(
+        MissingWeights, match=r"^stlpips_pytorch/.* is not installed; run: pip install stlpips-pytorch$"
+    ):
+        build_metric(name)
 
 
 def test_options_reach_the_metric() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from ffl.errors import UserError
 from ffl.losses.focal_frequency import FocalFrequencyLoss
+from ffl.networks.stlpips import SCALE, SHIFT, load_stlpips, random_weights
 from ffl.training.model import Batch
 from ffl.training.objective import Objective
 from ffl.weights import MissingWeights
@@ -161,24 +163,43 @@ def test_perceptual_term_needs_its_weights_for_training_only(tmp_path: Path, mon
     monkeypatch.setenv("FFL_WEIGHTS", str(tmp_path))
     model = make(vgg_weight=10).eval()
     assert model.generate(make_batch(), "semantic", seed=0).shape == (3, 3, 32, 64)
-    with pytest.raises(MissingWeights, match="vgg19"):
+    both = r"download_weights\.py vgg19, or pip install stlpips-pytorch and set model\.vgg_network=stlpips_vgg$"
+    with pytest.raises(MissingWeights, match=both):
         model.phases()
 
 
-def test_perceptual_term_is_weighted_and_stays_out_of_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    state = vgg_state(Case("e_spade_vgg"))
+def test_perceptual_term_on_the_network_of_stlpips() -> None:
+    """Against the distance's own layers with random weights: the first ReLU of each stage, of normalised images."""
+    torch.manual_seed(0)
+    state = random_weights("vgg")
+    trunk = load_stlpips("vgg", state).trunk
+    fake, real = torch.rand(2, 2, 3, 32, 64) * 2 - 1
+    x, want = (torch.cat([fake, real]) - torch.tensor(SHIFT).view(3, 1, 1)) / torch.tensor(SCALE).view(3, 1, 1), 0.0
+    for stage, weight in zip(trunk, (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1), strict=True):
+        first = [isinstance(layer, torch.nn.ReLU) for layer in stage].index(True) + 1
+        x = stage[:first](x)
+        want += weight * (x[:2] - x[2:]).abs().mean().item()
+        x = stage[first:](x)
+    assert VGGLoss(state, "stlpips_vgg")(fake, real).item() == pytest.approx(want, rel=1e-5)
+
+
+@pytest.mark.parametrize("network", ["vgg19", "stlpips_vgg"])
+def test_perceptual_term_is_weighted_and_stays_out_of_checkpoints(
+    network: Literal["vgg19", "stlpips_vgg"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = vgg_state(Case("e_spade_vgg")) if network == "vgg19" else random_weights("vgg")
     asked = []
     monkeypatch.setattr("models.spade.model.load_weights", lambda name: asked.append(name) or state)
-    model = make(vgg_weight=10)
+    model = make(vgg_weight=10, vgg_network=network)
     keys, count = list(model.state_dict()), len(list(model.parameters()))
     model.phases()
-    assert asked == ["vgg19"]
+    assert asked == [network]
     assert list(model.state_dict()) == keys
     assert len(list(model.parameters())) == count
     batch = model.prepare(make_batch())
     terms = model.losses(batch, "generator")
     assert list(terms) == ["gan", "feature_matching", "vgg"]
-    assert terms["vgg"].item() == pytest.approx(10 * VGGLoss(state)(batch["fake"], batch["image"]).item())
+    assert terms["vgg"].item() == pytest.approx(10 * VGGLoss(state, network)(batch["fake"], batch["image"]).item())
 
 
 def test_encoder_adds_the_kl_divergence_of_its_posterior() -> None:

@@ -16,8 +16,8 @@ from ffl.metrics import METRICS
 from ffl.training.record import Record
 from scripts.audit import audit
 from scripts.audits.claims import Claim, read_claims, read_pairs
-from scripts.audits.evidence import OurSource, PaperSource, RowGroup, Source
-from scripts.audits.operators import difference, judge_claim, shares
+from scripts.audits.evidence import EMBEDDED, OurSource, PaperSource, RowGroup, Source
+from scripts.audits.operators import difference, effect, judge_claim, shares
 from scripts.audits.report import ablation_setting, markdown
 from scripts.audits.verdicts import Item, Numbers, every_part, judge
 from scripts.reproduction.paper import paper_tables
@@ -269,6 +269,72 @@ def test_a_verdict_is_about_the_numbers_that_are_there() -> None:
     assert judge([gap], "positive", lambda value: value > 0).verdict == "not tested"
 
 
+# What is judged where the official networks are not there.
+
+
+def _source(folder: Path, fid: dict[str, float | None]) -> OurSource:
+    """Rows of Table 1 on faces with LPIPS and its stand-in, and the stand-in of FID; FID itself as given."""
+    records = []
+    for row, gain in (("celeba_without", 0.0), ("celeba_with", 1.0)):
+        embedded = {"stlpips_alex": 0.4 + gain, "fd_effnet_lite0": 100.0 + 2 * gain}
+        records += _records(row, psnr=20.0 + gain, lpips=0.3 - 0.1 * gain, fid=fid[row], **embedded)
+    weights = "no weights; run: python scripts/download_weights.py inception_fid"
+    _write(folder, "table1", [item if item.value else replace(item, missing=weights) for item in records])
+    return OurSource(folder, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("without", "with_ffl", "metrics"),
+    [
+        (None, None, ("PSNR", "LPIPS", "FD-EffNet")),
+        (90.0, None, ("PSNR", "LPIPS", "FD-EffNet")),  # never one row's FID against another's FD-EffNet
+        (90.0, 80.0, ("PSNR", "LPIPS", "FID")),
+    ],
+)
+def test_an_embedded_metric_is_judged_only_where_the_official_one_is_not_there(
+    without: float | None, with_ffl: float | None, metrics: tuple[str, ...], tmp_path: Path
+) -> None:
+    source = _source(tmp_path, {"celeba_without": without, "celeba_with": with_ffl})
+    pair = read_pairs()["ae_celeba"]
+    finding = judge(effect(source, pair), "better")
+    assert finding.metrics == metrics
+    assert (finding.verdict, finding.tested) == ("holds" if "FID" in metrics else "fails", 3)
+    assert finding.numbers[0].endswith("FID -10.000" if "FID" in metrics else "FD-EffNet +2.000")
+    alone = judge(effect(OurSource(tmp_path, "cpu", embedded=False), pair), "better")
+    assert (alone.verdict, alone.metrics) == ("holds", tuple(name for name in metrics if name != "FD-EffNet"))
+
+
+def test_every_operator_takes_the_embedded_metrics_and_names_them(tmp_path: Path) -> None:
+    """The paper's own numbers as if they were ours, under the names of the embedded metrics: the verdicts stay."""
+    for name in [name for name in PaperSource().tables() if name != "stylegan2_1024"]:
+        records = [
+            replace(
+                record,
+                metric=EMBEDDED.get(record.metric, record.metric),
+                value=None if record.value is None else record.value / METRICS[record.metric].unit,
+                provenance={**record.provenance, "seed": 1},
+            )
+            for record in PaperSource().records(name)
+        ]
+        _write(tmp_path, name, records)
+    labels = {METRICS[official].label: METRICS[metric].label for official, metric in EMBEDDED.items()}
+    operators = set()
+    for claim in [claim for claim in CLAIMS.values() if claim.table != "stylegan2_1024"]:
+        printed = judge_claim(claim, PaperSource())
+        if printed.metrics:
+            ours = judge_claim(claim, OurSource(tmp_path, "cpu"))
+            assert (ours.verdict, ours.tested, ours.total) == (printed.verdict, printed.tested, printed.total), claim.id
+            assert ours.metrics == tuple(labels.get(label, label) for label in printed.metrics)
+            alone = judge_claim(claim, OurSource(tmp_path, "cpu", embedded=False))
+            assert alone.metrics == tuple(label for label in printed.metrics if label not in labels)
+            parts = claim.arguments.values() if claim.operator == "all_of" else ()
+            operators |= {claim.operator, *(operator for part in parts for operator in part)}
+    assert operators == {
+        *("all_of", "better", "worse", "order", "share", "close", "loses_most", "most", "gains_more"),
+        *("every_pair_better", "ahead"),
+    }
+
+
 def test_shares_are_of_what_ffl_changes() -> None:
     claim = CLAIMS["table9.0.5_close"]
     assert {item.label: item.value for item in shares(claim, MadeUp(), ["alpha_0.1", "baseline"])} == pytest.approx(
@@ -444,6 +510,22 @@ def test_the_report_reads_well(report: dict[str, Any], tmp_path: Path) -> None:
     assert str(report["counts"]["claims"]["paper"]["holds"]) in text
 
 
+def test_the_report_says_what_was_judged_in_the_place_of_what(tmp_path: Path) -> None:
+    _source(tmp_path, {"celeba_without": None, "celeba_with": None})
+    report = audit(results=tmp_path, out=tmp_path)
+    (claim,) = [claim for claim in report["claims"] if claim["id"] == "table1.most"]
+    assert (claim["ours"]["verdict"], claim["ours"]["tested"]) == ("holds", 3)
+    assert (claim["official"]["verdict"], claim["official"]["tested"]) == ("holds", 2)
+    cells = report["counts"]["cells"]
+    assert (cells["ours"]["fails"], cells["official"]["fails"]) == (1, 0)
+    assert cells["ours"]["not tested"] == cells["official"]["not tested"] - 1
+    text = (tmp_path / "cpu" / "audit.md").read_text()
+    assert "| **holds**, 3 of 10 | PSNR, LPIPS, FD-EffNet |" in text
+    assert "- Ours: **holds**, 3 of 10, on PSNR, LPIPS, FD-EffNet: better in 2 of 3, not in " in text
+    assert "- Ours, on the paper's metrics alone: **holds**, 2 of 10, on PSNR, LPIPS: better in 2 of 2" in text
+    assert re.search(r"\| FID \| -13\.234 \| yes \| FD-EffNet \+2\.000 \| \*\*no\*\*, 1 seed \|", text)
+
+
 def test_a_fresh_clone_gives_the_published_audit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -465,13 +547,17 @@ def test_a_fresh_clone_gives_the_published_audit(
 def test_published_verdicts_are_those_of_the_first_audit() -> None:
     golden = json.loads(GOLDEN.read_text())["claims"]
     published = json.loads((PUBLISHED / "cpu" / "audit.json").read_text())["claims"]
+    # The first audit knew no embedded metrics, so that its verdicts on ours are those on the paper's metrics alone.
+    sides = {"paper": "paper", "ours": "official"}
     assert {
         claim["id"]: {
             "statement": claim["statement"],
-            **{side: (claim[side] or {}).get("verdict") for side in ("paper", "ours")},
+            **{side: (claim[now] or {}).get("verdict") for side, now in sides.items()},
         }
         for claim in published
     } == golden
+    embedded = {METRICS[name].label for name in EMBEDDED.values()}
+    assert [c["id"] for c in published if c["ours"] != c["official"] and not embedded & set(c["ours"]["metrics"])] == []
 
 
 def test_own_tables_come_before_the_published_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

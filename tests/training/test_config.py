@@ -10,6 +10,7 @@ from ffl.errors import UserError
 from ffl.ranges import Count, Decay, Positive
 from ffl.training.config import OPTIONS, TrainerConfig, check_section, describe, difference, matches, section_defaults
 from ffl.training.objective import Objective
+from models.spade.model import Spade
 
 
 def _build(
@@ -118,11 +119,31 @@ def test_difference_ignores_options_of_what_is_off() -> None:
     assert len(difference(loss(False, 10.0, 0.5, "paper"), loss(True, 100.0, 0.5, "published"))) == 3
 
 
+def test_a_run_from_before_a_key_of_the_loss_is_the_run_without_it() -> None:
+    old, defaults = {"loss": {"ffl": False}}, section_defaults("loss", Objective)
+    assert difference(old, {"loss": {"ffl": False, "terms": []}}, defaults) == []
+    assert difference(old, {"loss": {"ffl": False, "terms": ["haar"]}}, defaults) == ["loss.terms: () -> ['haar']"]
+
+
 def test_options_of_what_is_off_are_keys() -> None:
     names = {f"loss.{name}" for name in inspect.signature(Objective).parameters}
-    assert (
-        OPTIONS.keys() | {option for options in OPTIONS.values() for option in options} | {"loss.perceptual"} == names
-    )
+    names -= {"loss.start_step", "loss.terms"}  # of all terms together, and these terms themselves
+    spade = {"model.vgg_weight", "model.vgg_network"}
+    assert OPTIONS.keys() | {option for options in OPTIONS.values() for option in options} == names | spade
+    assert spade <= section_defaults("model", Spade).keys()
+
+
+@pytest.mark.parametrize(
+    ("term", "network", "default"),
+    [("loss.perceptual", "perceptual_network", "vgg16"), ("model.vgg_weight", "vgg_network", "vgg19")],
+)
+def test_an_older_run_fits_any_network_of_a_loss_that_is_off(term: str, network: str, default: str) -> None:
+    section, weight = term.split(".")
+    defaults = section_defaults("loss", Objective) | section_defaults("model", Spade)
+    for value, other in ((0.0, []), (1.0, [f"{section}.{network}: {default} -> stlpips_vgg"])):
+        old = {section: {weight: value}}
+        assert difference(old, {section: {weight: value, network: default}}, defaults) == []
+        assert difference(old, {section: {weight: value, network: "stlpips_vgg"}}, defaults) == other
 
 
 def test_a_key_that_an_older_config_lacks_stands_for_its_default() -> None:

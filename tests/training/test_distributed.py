@@ -144,6 +144,7 @@ def _differentiate() -> None:
     distributed.start(torch.device("cpu"))
     rank = distributed.rank()
     found = {name: step_gradients(small_model(name).double(), {rank: _shards(2)[rank]}) for name in MODELS}
+    found["share"] = step_gradients(small_model("pix2pix", share=0.25).double(), {rank: _shards(2)[rank]})
     torch.save(found, f"{rank}.pt")
     distributed.stop()
 
@@ -152,7 +153,8 @@ def test_gradients_of_two_processes_are_those_of_one_for_every_model(tmp_path: P
     """One process takes the shards in turn: the test of gradient accumulation too.
 
     SPADE's batch normalisation sees all processes, so that its gradients are those of the whole batch; so are those of
-    the autoencoder, which has no term that depends on the batch. In float64 all of them agree to rounding.
+    the autoencoder, which has no term that depends on the batch. In float64 all of them agree to rounding. A weight
+    that sets itself is read in the first shard alone, and all take it.
     """
     programs = ranks(_differentiate, cwd=tmp_path)
     assert [program.wait(300) for program in programs] == [0, 0], [program.err for program in programs]
@@ -164,6 +166,10 @@ def test_gradients_of_two_processes_are_those_of_one_for_every_model(tmp_path: P
                 assert ours.keys() == theirs.keys() == other.keys()
                 assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
                 assert (flat(ours) - flat(other)).norm() <= 1e-9 * flat(other).norm(), name
+    one = step_gradients(small_model("pix2pix", share=0.25).double(), _shards(2))
+    for ours, theirs, other in zip(first["share"], second["share"], one, strict=True):
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+        assert (flat(ours) - flat(other)).norm() <= 1e-9 * flat(other).norm()
 
 
 @pytest.mark.slow

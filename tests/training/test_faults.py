@@ -42,7 +42,9 @@ def tensors_hash(path: Path) -> str:
 def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Settings of a short run whose cache is there."""
     folder = tmp_path_factory.mktemp("data")
-    own = [f"cache_dir={folder / 'cache'}", "loss.ffl=true", f"trainer.steps={STEPS}", "trainer.batch_size=8"]
+    own = [f"cache_dir={folder / 'cache'}", f"trainer.steps={STEPS}", "trainer.batch_size=8"]
+    # A loss that joins after the first checkpoints, with a weight that sets itself: their state has to go on too.
+    own += ["loss.ffl=true", "loss.share=0.5", "loss.share_every=3", "loss.start_step=5"]
     often = ["trainer.checkpoint_every=2", "trainer.log_every=5", "trainer.image_every=1000", "model.hidden_dim=64"]
     return [*write_images(folder / "images"), *own, *often, "resume=auto", "name=run"]
 

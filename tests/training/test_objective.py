@@ -9,7 +9,9 @@ import torch
 from scipy.fft import dctn
 from torch import Tensor, nn
 
-from ffl import SpectralRegularization
+from ffl import SpectralRegularization, gradient_share
+from ffl.errors import UserError
+from ffl.losses import FourierSpaceLoss, HaarLoss, WaveletLoss
 from ffl.training.objective import Objective
 
 # One value other than the default of each option of the focal frequency loss, and some of them together.
@@ -31,11 +33,21 @@ FFL_OPTIONS: list[dict[str, Any]] = [
     {"weight": 3.0, "alpha": 2.0, "patch_factor": 2, "ave_spectrum": True, "log_matrix": True},
     {"weight": 3.0, "alpha": 2.0, "patch_factor": 2, "batch_matrix": True, "ablation": "no_phase"},
 ]
-OTHER_OPTIONS = {"ffl", "perceptual", "spectral_regularization", "spectral_form"}
+OTHER_OPTIONS = {
+    "ffl",
+    "terms",
+    "perceptual",
+    "perceptual_network",
+    "spectral_regularization",
+    "spectral_form",
+    "share",
+    "share_every",
+    "start_step",
+}
 
 
-def images() -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(7)
+def images(seed: int = 7) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
     fake, real = torch.rand(2, 3, 3, 8, 12, generator=generator, dtype=torch.float64) * 2 - 1
     return fake, real
 
@@ -93,19 +105,26 @@ def test_no_option_is_left_out() -> None:
 
 
 class OneSided(nn.Module):
-    """Stands for the perceptual loss, whose weights have to be downloaded: 2 fake - real, on average."""
+    """Stands for the perceptual loss, whose weights may be absent: the mean of 2 fake - real, times a factor."""
+
+    def __init__(self, network: str) -> None:
+        super().__init__()
+        self.factor = {"vgg16": 1, "stlpips_vgg": 3}[network]
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
-        return (2 * fake - real).mean()
+        return self.factor * (2 * fake - real).mean()
 
 
+@pytest.mark.parametrize(("options", "factor"), [({}, 1), ({"perceptual_network": "stlpips_vgg"}, 3)])
 @pytest.mark.parametrize("weight", [1.0, 0.25])
-def test_perceptual_loss_is_weighted(weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_perceptual_loss_is_weighted(
+    weight: float, options: dict[str, Any], factor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ffl.training.objective.PerceptualLoss", OneSided)
     fake, real = images()
-    terms = Objective(perceptual=weight)(fake, real, {"mse": torch.tensor(2.0)})
+    terms = Objective(perceptual=weight, **options)(fake, real, {"mse": torch.tensor(2.0)})
     assert terms["mse"] == 2
-    assert terms["perceptual"].item() == pytest.approx(weight * (2 * fake - real).mean().item(), rel=1e-12)
+    assert terms["perceptual"].item() == pytest.approx(weight * factor * (2 * fake - real).mean().item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.05])
@@ -137,6 +156,18 @@ def test_published_spectral_regularization_rescales_the_models_own_losses(
     torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-14)
 
 
+def test_losses_of_other_papers_are_weighted_terms_beside_the_focal_frequency_loss() -> None:
+    fake, real = images()
+    terms = ("wavelet", {"name": "haar", "weight": 0.25, "levels": 2}, {"name": "fourier_space", "half": "centred"})
+    objective = Objective(ffl=True, terms=terms, spectral_regularization=1.0)
+    objective.check_image_size(8, 12)
+    got = objective(fake, real, {"mse": torch.tensor(2.0)})
+    assert list(got) == ["mse", "ffl", "wavelet", "haar", "fourier_space", "spectral_regularization"]
+    assert got["wavelet"] == WaveletLoss()(fake, real)
+    assert got["haar"] == 0.25 * HaarLoss(2)(fake, real)
+    assert got["fourier_space"] == FourierSpaceLoss("centred")(fake, real)
+
+
 def test_terms_that_are_off_are_not_there_and_the_models_own_stay_as_they_are() -> None:
     fake, real = images()
     own = {"mse": torch.tensor(2.0)}
@@ -145,3 +176,64 @@ def test_terms_that_are_off_are_not_there_and_the_models_own_stay_as_they_are() 
     assert list(terms) == ["mse", "ffl", "spectral_regularization"]
     assert terms["mse"] is own["mse"]
     assert list(own) == ["mse"]
+
+
+def own_terms(fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+    """A model's own losses: two that pull at the image, and one that does not."""
+    return {
+        "mse": (fake - real).square().mean(),
+        "l1": (fake - real).abs().mean(),
+        "kl": torch.ones((), dtype=fake.dtype, requires_grad=True) * 3,
+    }
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize(
+    "terms", [{"ffl": True, "weight": 100.0}, {"ffl": True, "weight": 3.0, "spectral_regularization": 2.0}]
+)
+def test_the_extra_terms_hold_the_share_together_and_keep_their_ratio(share: float, terms: dict[str, Any]) -> None:
+    fake, real = images()
+    fake.requires_grad_()
+    own = own_terms(fake, real)
+    objective = Objective(share=share, **terms)
+    objective.start_step(0)
+    weighted, plain = objective(fake, real, own), Objective(**terms)(fake, real, own)
+    extra = [name for name in plain if name not in own]
+    for name in extra:
+        factor = objective.weights()[name] / {"ffl": terms["weight"], "spectral_regularization": 2.0}[name]
+        assert weighted[name].item() == pytest.approx(factor * plain[name].item(), rel=1e-6)
+    together = {**own, "extra": torch.stack([weighted[name] for name in extra]).sum()}
+    assert gradient_share(together, fake)["extra"] == pytest.approx(share, rel=1e-6)
+
+
+def test_a_share_is_read_in_the_first_shard_of_a_due_step_alone() -> None:
+    objective = Objective(ffl=True, share=0.5, share_every=2)
+    weights = []
+    for step in range(3):
+        objective.start_step(step)
+        for shard in range(2):
+            fake, real = images(seed=10 * step + shard)
+            fake.requires_grad_()
+            objective(fake, real, own_terms(fake, real))
+            weights.append(objective.weights()["ffl"])
+    assert weights[0] == weights[1] == weights[2] == weights[3] != weights[4] == weights[5]
+
+
+def test_terms_join_at_their_first_step() -> None:
+    fake, real = images()
+    own = {"mse": torch.tensor(2.0)}
+    objective = Objective(ffl=True, start_step=3)
+    names = []
+    for step in range(5):
+        objective.start_step(step)
+        names.append(list(objective(fake, real, own)))
+    assert names == [["mse"]] * 3 + [["mse", "ffl"]] * 2
+
+
+def test_a_share_needs_a_loss_that_holds_it_and_another() -> None:
+    with pytest.raises(UserError, match=r"loss.share=0.5: no loss is on that could hold it; set loss.ffl=true"):
+        Objective(share=0.5)
+    objective = Objective(ffl=True, share=0.5)
+    objective.start_step(0)
+    with pytest.raises(UserError, match=r"loss.share: the model's own losses are all off; give one of them a weight"):
+        objective(*images(), {})

@@ -34,6 +34,8 @@ def run(tmp_path: Path) -> RunDirectory:
     [
         ([], False, "ae-photos"),
         (["loss.ffl=true"], True, "ae-photos-ffl"),
+        (["loss=ffl"], True, "ae-photos-ffl"),
+        (["loss=wavelet", "seed=1"], False, "ae-photos-wavelet-seed1"),
         (["loss.ffl=true", "loss.alpha=0.5", "seed=3"], True, "ae-photos-ffl-alpha0.5-seed3"),
         (["data_root=/somewhere/else", "trainer.accelerator=cpu"], False, "ae-photos"),
         (["trainer.steps=20"], False, "ae-photos-steps20"),

@@ -7,7 +7,7 @@ from torch import nn
 from ffl.errors import UserError
 from ffl.training.model import Phase
 from ffl.training.objective import Objective
-from ffl.training.step import TrainingStep, gradient_shares, make_optimizers, train_only
+from ffl.training.step import TrainingStep, make_optimizers, train_only
 from ffl.training.trainer import choose_device, learning_rate_factor, to_device
 from models.ae import VanillaAutoencoder
 
@@ -64,25 +64,3 @@ def test_missing_device_is_named() -> None:
     assert choose_device("auto") == torch.device("cpu")
     with pytest.raises(UserError, match="cuda: this machine has no usable CUDA device; choose cpu or auto"):
         choose_device("cuda")
-
-
-def test_shares_are_norms_over_their_sum() -> None:
-    fake = torch.zeros(2, 3, 4, 4, requires_grad=True)
-    terms = {"a": 3 * fake.sum(), "b": -fake.sum(), "kl": torch.ones((), requires_grad=True) * 2}
-    shares = gradient_shares(terms, fake)
-    assert shares == pytest.approx({"a": 0.75, "b": 0.25, "kl": 0.0})
-
-
-def test_measuring_does_not_change_the_gradient_of_the_step() -> None:
-    weight = torch.ones(4, requires_grad=True)
-    fake = weight * 2
-    loss = fake.square().sum()
-    gradient_shares({"loss": loss}, fake)
-    loss.backward()
-    assert torch.equal(weight.grad, torch.full((4,), 8.0))
-
-
-def test_no_share_where_no_term_reaches_the_output() -> None:
-    fake = torch.zeros(1, 1, 2, 2, requires_grad=True)
-    assert gradient_shares({"d": fake.detach().sum()}, fake) == {}
-    assert gradient_shares({"d": fake.sum()}, None) == {}
