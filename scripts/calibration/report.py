@@ -10,12 +10,13 @@ import numpy as np
 import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import rankdata
 
 from ffl.files import atomic_write
 from ffl.metrics import METRICS
 from ffl.training.record import Record
 from scripts.calibration.damage import DAMAGES
-from scripts.calibration.measure import BIAS_COUNTS, DRAWS, NONE, SPREAD_OF
+from scripts.calibration.measure import BIAS_COUNTS, DRAWS, NETWORK_PAIRS, NONE, SPREAD_OF
 from scripts.figures.style import BLACK, BLUE, DIVERGING, GREY, ORANGE, PAGE_WIDTH, SMALL, VERMILION
 
 SENTENCES = Path(__file__).with_name("sentences.yaml")
@@ -24,16 +25,17 @@ STEPS = [(kind, level) for kind, (_, _, levels) in DAMAGES.items() for level in 
 HEAD = """\
 # Which metric may be believed for what
 
-Real test images, damaged by known amounts and measured beside themselves undamaged.
+Real test images are damaged by known amounts and measured beside themselves undamaged, by `scripts/calibrate.py`. A
+sentence that its numbers contradict says so.
 
 {sentences}
 
 ![calibration](calibration.png)
 
-Values for {damages}. *None*: copies without damage. *Halves*: a random half of
-the real images beside the other half, and its standard deviation over {draws} draws. *Spread*: standard deviation over
-random halves for {spread}.
-
+Kinds of damage: {damages}.
+*None*: copies without damage. *Halves*: a random half of the real images beside the other half, and its standard
+deviation over {draws} draws. *Spread*: standard deviation over random halves for {spread}. ST-LPIPS takes the first
+{pairs} images. Shares in the figure are of what blurred copies of sigma 1 get.
 """
 
 
@@ -104,7 +106,7 @@ def markdown(records: Sequence[Record], missing: dict[str, str]) -> str:
     sentences = "\n".join(f"{number}. {text}" for number, text in enumerate(fill_sentences(values), 1))
     spread = f"{SPREAD_OF[0]} {SPREAD_OF[1]:g}"
     lines = [
-        HEAD.format(sentences=sentences, damages=damages, draws=DRAWS, spread=spread),
+        HEAD.format(sentences=sentences, damages=damages, draws=DRAWS, spread=spread, pairs=NETWORK_PAIRS),
         f"| images | metric | none | halves | {' | '.join(DAMAGES)} | spread |",
         "| --- " * (len(DAMAGES) + 5) + "|",
     ]
@@ -128,7 +130,9 @@ def markdown(records: Sequence[Record], missing: dict[str, str]) -> str:
 
 
 def digits(value: float) -> str:
-    """Three digits, or as many as the whole number has."""
+    """Three digits, or as many as the whole number has; two of a very small one, and 0 for what is rounding alone."""
+    if abs(value) < 1e-3:
+        return "0" if abs(value) < 1e-9 else f"{value:.2g}"
     return f"{value:.0f}" if 1000 <= abs(value) < np.inf else f"{value:.3g}"
 
 
@@ -162,7 +166,7 @@ def draw_ladder(axes: Axes, name: str, metrics: list[str], values: dict[str, flo
     """The value of each damage, coloured by its rank among all of them: from hardly damaged, light, to the worst."""
     table = np.array([[values[f"{name} {metric} {kind} {level:g}"] for kind, level in STEPS] for metric in metrics])
     worse = np.array([-1 if METRICS[metric].higher_is_better else 1 for metric in metrics])
-    ranks = (worse[:, None] * table).argsort(1).argsort(1)
+    ranks = rankdata(worse[:, None] * table, axis=1) - 1
     axes.imshow(ranks, cmap="cividis_r", vmin=-1, vmax=len(STEPS), aspect="auto")
     for row, column in np.ndindex(ranks.shape):
         colour = "white" if ranks[row, column] > 0.55 * len(STEPS) else BLACK
@@ -186,7 +190,9 @@ def draw_bias(axes: Axes, name: str, metrics: list[str], values: dict[str, float
     of_sets = [metric for metric in metrics if f"{name} {metric} floor" in values]
     for metric, (colour, dash) in zip(of_sets, styles, strict=False):
         key = f"{name} {metric}"
-        none, blurred = values[f"{key} {NONE} 0"], values[f"{key} blur 1"]
+        # A distance of nothing is 0; what copies get instead is no measure of it where they share their originals.
+        none = values[f"{key} {NONE} 0"] if METRICS[metric].higher_is_better else 0.0
+        blurred = values[f"{key} blur 1"]
         counts = [count for count in BIAS_COUNTS if f"{key} bias {count}" in values]
         shares = [(values[f"{key} bias {count}"] - none) / (blurred - none) for count in counts]
         axes.plot(counts, shares, color=colour, linestyle=dash, marker="o", ms=2.5, label=METRICS[metric].label)
@@ -196,10 +202,10 @@ def draw_bias(axes: Axes, name: str, metrics: list[str], values: dict[str, float
     axes.set_yscale("symlog", linthresh=0.1)
     axes.axhline(1, color=GREY, linewidth=0.6)
     axes.axhline(0, color=GREY, linewidth=0.6)
-    axes.set(xlabel=f"{SET_LABELS[name]} in each of two disjoint sets", ylabel="share of the value of blur 1")
+    axes.set(xlabel=f"{SET_LABELS[name]} in each of two disjoint sets", ylabel="share of the value for blur 1")
     axes.set_title("real beside other real images\n")
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=6)
+        axes.legend(fontsize=6, handlelength=3.2)
 
 
 def draw_agreement(axes: Axes, metrics: list[str], values: dict[str, float]) -> None:
