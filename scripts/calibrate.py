@@ -45,7 +45,7 @@ def calibrate(
     datasets: list[SetName] | None = None,
     metrics: list[str] | None = None,
     features: str | None = None,
-    images: Count = 300,
+    images: Count = 100,
     seed: Seed = 0,
     results: Path | None = None,
     out: Path = OWN / "calibration",
@@ -58,7 +58,8 @@ def calibrate(
         datasets: whose test images are damaged; all three by default.
         metrics: names; by default those of every task that need no label maps and whose weights are there.
         features: network of fd, kd, precision and recall: inception, effnet_lite0 or timm/<model>.
-        images: of a data set that are damaged, at most; further ones serve to show the bias.
+        images: of a data set that are damaged, at most; by default about as many as there are façades. Further ones
+            serve to show the bias.
         seed: of the noise and of random halves.
         results: folder of the tables whose runs are compared; by default your own, and the published ones for the rest.
         out: folder to write to.
