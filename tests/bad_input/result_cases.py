@@ -8,12 +8,20 @@ import torch
 from bad_input.case import Case
 from bad_input.place import RUN, Place, encoded, noise
 
-PROGRAMS = ("reproduce", "figure", "audit", "benchmark", "collect", "sample")
+PROGRAMS = ("reproduce", "figure", "audit", "calibrate", "benchmark", "collect", "sample")
 Prepare = Callable[[Place], Any]
 
 
 def nothing(place: Place) -> None:
     """The working directory stays empty."""
+
+
+def faces(place: Place) -> None:
+    """Four images in the layout of the data set celeba_64, below the folder d."""
+    names = [f"images/{number}.png" for number in range(4)]
+    place.write({f"d/celeba_64/{name}": encoded(noise(64, 64, seed)) for seed, name in enumerate(names)})
+    lists = {"train": names[:1], "val": names[1:2], "test": names[2:]}
+    place.write({f"d/celeba_64/{split}.txt": "\n".join(part).encode() for split, part in lists.items()})
 
 
 def wrong(name: str) -> Callable[..., Case]:
@@ -33,7 +41,7 @@ def wrong(name: str) -> Callable[..., Case]:
     return case
 
 
-reproduce, figure, audit, benchmark, collect, sample = map(wrong, PROGRAMS)
+reproduce, figure, audit, calibrate, benchmark, collect, sample = map(wrong, PROGRAMS)
 HAS_GPU = "this machine has a GPU" if torch.cuda.is_available() else None
 
 REPRODUCTIONS = [
@@ -124,6 +132,23 @@ AUDITS = [
           lambda place: place.write({"a.txt": b""})),
 ]  # fmt: skip
 
+FACES = "datasets=celeba_64 metrics=psnr"
+CALIBRATIONS = [
+    calibrate("word", "faces", "cannot read faces", "key=value", "as an argument"),
+    calibrate("no-such-metric", "metrics=sharpness", "unknown metric sharpness", "expected some of", "not a metric"),
+    calibrate("labels", "metrics=miou", "miou: compares with label maps", "leave it out of metrics", "of photographs"),
+    calibrate("weights", "metrics=fid", "pt_inception.*not in weights", "run: python", "asked for, and not there"),
+    calibrate("no-such-set", "datasets=photos", "datasets=photos", "one of celeba_64", "another data set"),
+    calibrate("no-data", FACES, "folder data/celeba_64 is missing", "with train.txt", "no data"),
+    calibrate("few-images", f"{FACES} images=1 data_root=d", r"psnr: needs at least 1 .*of celeba_64 are 0",
+              "raise images=1", "no halves of one image", faces),
+    calibrate("no-images", f"{FACES} images=0", "images=0", "at least 1", "nothing to damage"),
+    calibrate("no-results", f"{FACES} data_root=d results=nowhere", "results=nowhere: no such folder", "out=DIR",
+              "moved away", faces),
+    calibrate("out-is-file", f"{FACES} data_root=d out=d/celeba_64/test.txt", r"out=.*test\.txt: not a folder",
+              "another name", "a file has that name", faces),
+]  # fmt: skip
+
 BENCHMARKS = [
     benchmark("no-such-subset", "speed", "speed", "loss", "not a measurement"),
     benchmark("unknown-key", "loss round=1", "unknown key round", "allowed: ", "a typing error"),
@@ -174,4 +199,4 @@ COLLECTIONS = [
     ],
 ]  # fmt: skip
 
-CASES = [*REPRODUCTIONS, *FIGURES, *AUDITS, *BENCHMARKS, *SAMPLES, *COLLECTIONS]
+CASES = [*REPRODUCTIONS, *FIGURES, *AUDITS, *CALIBRATIONS, *BENCHMARKS, *SAMPLES, *COLLECTIONS]

@@ -1,0 +1,1 @@
+"""The steps of a calibration of the metrics; ``scripts/calibrate.py`` is the program."""
