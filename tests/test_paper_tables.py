@@ -48,6 +48,24 @@ def relevant_losses(model: str, dataset: str, spectral: float) -> dict[str, tupl
     return {row: (model, dataset, change) for row, change in changes.items()}
 
 
+def frequency_losses(model: str, dataset: str) -> dict[str, tuple[str, str, dict[str, Any]]]:
+    """Rows of the table of losses: each of them but FFL with its default weight holds half of the gradient."""
+    half = {"loss.share": 0.5}
+    terms = {name: {**half, "loss.terms": [name]} for name in ("wavelet", "jpeg_frequency", "fourier_space", "haar")}
+    changes = {
+        "baseline": {},
+        "ffl_default": FFL,
+        "ffl": {**FFL, **half},
+        "ffl_dct": {**FFL, **half, "loss.transform": "dct"},
+        "no_focal": {**FFL, **half, "loss.ablation": "no_focal"},
+        "fft_l1": {**half, "loss.terms": [{"name": "fft_l1", "weight": 0.1}]},
+        **terms,
+        "spectral_regularization": {**half, "loss.spectral_regularization": 0.001},
+        "perceptual": {**half, "loss.perceptual": 1.0},
+    }
+    return {row: (model, dataset, change) for row, change in changes.items()}
+
+
 AE = ("ae", "celeba")
 # Table and group: row to model, data set, and all that differs from what they have by themselves.
 RUNS = {
@@ -72,6 +90,9 @@ RUNS = {
     | {f"patch_{factor}": (*AE, {**FFL, "loss.patch_factor": factor}) for factor in (2, 4, 8)},
     ("table11", "reconstruction"): pair("danbooru", "ae", "danbooru"),
     ("pix2pix_ablations", "translation"): ablations("pix2pix", "edges2shoes"),
+    ("losses", "ae"): frequency_losses(*AE),
+    ("losses", "vae"): frequency_losses("vae", "celeba"),
+    ("losses", "pix2pix"): frequency_losses("pix2pix", "edges2shoes"),
     ("photos", "reconstruction"): pair("photos", "ae", "photos"),
 }
 QUOTED = {"crn", "sims", "pix2pixhd"}
@@ -109,6 +130,8 @@ def test_at_the_small_scale_rows_keep_their_settings_and_take_stand_ins(table: s
     dataset = {"celeba": "celeba_64"}.get(dataset, dataset)
     if table == "table6":
         dataset, changes = "celeba_64", {**changes, "dataset.image_size": 32, "model.r1_gamma": 0.0128}
+    if row == "perceptual":
+        changes = {**changes, "loss.perceptual_network": "stlpips_vgg"}
     check_run(table, group, row, "cpu", dataset, plain(model, dataset, "cpu") | changes)
 
 

@@ -319,7 +319,10 @@ def test_coherence_of_older_runs_comes_from_their_bands() -> None:
         assert f"| photos | w/ | 20.000 | {shown} |" in text
 
 
-@pytest.mark.parametrize("name", table_names())
+UNPUBLISHED = {"losses"}
+
+
+@pytest.mark.parametrize("name", [name for name in table_names() if name not in UNPUBLISHED])
 def test_published_tables_are_made_from_their_records(name: str) -> None:
     table = read_table(name)
     path = results_path(PUBLISHED, "cpu", table)
