@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ffl.losses.pair_loss import PairLoss, Reduction
+from ffl.losses.focal_frequency import Reduction
+from ffl.losses.pair_loss import PairLoss
 from ffl.spectrum import dct2
 
 Mode = Literal["inv", "inv_gamma"]
