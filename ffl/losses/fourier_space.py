@@ -6,7 +6,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ffl.losses.pair_loss import PairLoss, Reduction
+from ffl.losses.focal_frequency import Reduction
+from ffl.losses.pair_loss import PairLoss
 
 Half = Literal["paper", "centred"]
 

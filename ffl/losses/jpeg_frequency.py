@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ffl.losses.pair_loss import PairLoss, Reduction
-from ffl.spectrum import dct2
+from ffl.losses.focal_frequency import Reduction
+from ffl.losses.pair_loss import PairLoss
+from ffl.spectrum import dct
 
 Mode = Literal["inv", "inv_gamma"]
 
@@ -104,8 +105,7 @@ class JPEGFrequencyLoss(PairLoss):
         if height % 8 or width % 8:
             planes = F.pad(planes, (0, -width % 8, 0, -height % 8), mode="reflect")
         # Columns and rows of blocks lie along axes of their own, so that no block is copied.
-        unit_vectors = torch.eye(8, dtype=fake.dtype, device=fake.device)
-        basis = dct2(unit_vectors[..., None])[..., 0].T  # row k is the k-th basis vector
+        basis = dct(torch.eye(8, dtype=fake.dtype, device=fake.device), dims=1).T  # row k is the k-th basis vector
         columns = basis @ planes.unflatten(-2, (-1, 8))  # (n, 3, H / 8, 8, W)
         coefficients = columns.unflatten(-1, (-1, 8)) @ basis.T  # (n, 3, H / 8, 8, W / 8, 8)
         errors = coefficients.square() * self.weights.to(fake)[:, None, :, None, :]

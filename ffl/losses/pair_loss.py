@@ -1,12 +1,12 @@
 """What the losses that papers compare with the focal frequency loss share: checks, number types, reduction."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-Reduction = Literal["mean", "sum", "none"]
+from ffl.losses.focal_frequency import Reduction
 
 
 class PairLoss(nn.Module):

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ffl.errors import missing_extra
-from ffl.losses.pair_loss import PairLoss, Reduction
+from ffl.losses.focal_frequency import Reduction
+from ffl.losses.pair_loss import PairLoss
 
 # ITU-R BT.601 luma of RGB in [0, 1], on the scale of 16 to 235; its offset cancels in differences.
 _LUMA = (65.481, 128.553, 24.966)
@@ -47,7 +48,7 @@ class WaveletLoss(PairLoss):
 
     Args:
         wavelet: name of a discrete wavelet, such as "haar", "db4" or "sym7". Any but "sym7" needs PyWavelets.
-        level: how many times the low-pass subband is decomposed again.
+        level: number of levels, each of which decomposes LL of the one before.
         weights: :math:`\lambda` of LL, LH, HL and HH.
         dilated: spread the filters by 2^(j - 1) at level j, which makes the transform a stationary wavelet transform
             beyond the first level. The published code uses the same filters at each level, which is the default.
@@ -123,7 +124,7 @@ def stationary_bands(images: Tensor, wavelet: str = "sym7", level: int = 1, dila
     Returns:
         (..., level, 4, H, W): LL, LH, HL, HH of each level.
     """
-    # Products of spectra are circular convolutions, in a quarter of the time of conv2d for the 14 taps of sym7.
+    # Products of spectra are circular convolutions, in a third of the time of conv2d for the 14 taps of sym7.
     size = images.shape[-2:]
     responses = _band_responses(wavelet, level, dilated, *size, images.dtype, images.device)
     return torch.fft.irfft2(torch.fft.rfft2(images)[..., None, None, :, :] * responses, s=size)

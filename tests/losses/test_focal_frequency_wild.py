@@ -51,7 +51,7 @@ def test_average_spectra_of_pairs_give_every_image_the_same_gradient(options: di
 
 def test_examples_of_the_page_run() -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     space: dict[str, Any] = {}
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), space)

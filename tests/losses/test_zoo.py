@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ffl.losses import FFTL1Loss, FourierSpaceLoss, HaarLoss, JPEGFrequencyLoss, WaveletLoss
 from ffl.losses.fft_l1 import fft_l1_formula
+from ffl.losses.haar import haar_formula
 from ffl.losses.jpeg_frequency import jpeg_weights
 from ffl.losses.pair_loss import PairLoss
 from ffl.losses.wavelet import stationary_bands, wavelet_filters
@@ -132,6 +133,16 @@ def test_phases_of_constant_images_have_bounded_gradients(
     (gradient,) = torch.autograd.grad(phase + amplitude, fake)
     assert 0 <= phase <= math.pi
     assert gradient.abs().max() < 1
+
+
+@pytest.mark.parametrize(
+    ("dims", "levels", "size"), [(2, 1, (2, 4)), (2, 3, (16, 24)), (3, 1, (2, 4, 6)), (3, 2, (4, 8, 12))]
+)
+def test_haar_is_its_formula(dims: int, levels: int, size: tuple[int, ...]) -> None:
+    fake, real = images(2, 3, *size)
+    values = [HaarLoss(levels, dims=dims)(fake, real), haar_formula(real, fake, levels, dims)]
+    torch.testing.assert_close(*values, rtol=1e-12, atol=0)
+    torch.testing.assert_close(*(torch.autograd.grad(value, fake)[0] for value in values), rtol=1e-10, atol=1e-14)
 
 
 def test_haar_details_vanish_on_constants_and_energy_is_kept() -> None:

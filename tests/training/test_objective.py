@@ -159,6 +159,7 @@ def test_published_spectral_regularization_rescales_the_models_own_losses(
 def test_losses_of_other_papers_are_weighted_terms_beside_the_focal_frequency_loss() -> None:
     fake, real = images()
     terms = ("wavelet", {"name": "haar", "weight": 0.25, "levels": 2}, {"name": "fourier_space", "half": "centred"})
+    assert Objective(terms=terms, share=0.5).share is not None
     objective = Objective(ffl=True, terms=terms, spectral_regularization=1.0)
     objective.check_image_size(8, 12)
     got = objective(fake, real, {"mse": torch.tensor(2.0)})
