@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from skimage.data import astronaut
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from ffl import FocalFrequencyLoss, GradientShare, gradient_share
 
@@ -23,7 +23,8 @@ class Autoencoder(lightning.LightningModule):
         self.decoder = nn.Sequential(nn.ConvTranspose2d(16, 16, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(16, 3, 4, 2, 1))
         self.frequency_loss, self.share = FocalFrequencyLoss(), GradientShare(target=0.5)
 
-    def training_step(self, real: Tensor, index: int) -> Tensor:
+    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+        (real,) = batch
         fake = self.decoder(self.encoder(real))
         pixel, frequency = F.mse_loss(fake, real), self.frequency_loss(fake, real)
         weighted = self.share(frequency, others=[pixel], output=fake)
@@ -42,5 +43,5 @@ photograph = torch.from_numpy(astronaut()).permute(2, 0, 1) / 255
 crops = photograph.unfold(1, 64, 64).unfold(2, 64, 64).flatten(1, 2).transpose(0, 1)  # (64, 3, 64, 64), in [0, 1]
 options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
 trainer = lightning.Trainer(max_steps=81, accelerator="cpu", **options)
-trainer.fit(module := Autoencoder(), DataLoader(list(crops), batch_size=8, shuffle=True))
+trainer.fit(module := Autoencoder(), DataLoader(TensorDataset(crops), batch_size=8, shuffle=True))
 print(f"weight {module.state_dict()['share.weight']:.1f}")
