@@ -26,6 +26,13 @@ def skip_without(packages: tuple[str, ...]) -> None:
         pytest.skip(f"{' and '.join(missing)} not installed; run: pip install 'focal-frequency[examples]'")
 
 
+def test_every_program_is_tested_and_on_the_page_of_the_loss() -> None:
+    files = {path.name for path in EXAMPLES.iterdir() if path.is_file()}
+    assert files == {f"{name}.py" for name in NEEDS} | {"photographs.ipynb"}
+    page = (EXAMPLES.parent / "docs" / "loss.md").read_text()
+    assert all(f"`{file}`" in page for file in files)
+
+
 @pytest.mark.parametrize("name", NEEDS)
 def test_training_lowers_the_error_at_the_share_asked_for(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     packages, falling = NEEDS[name]
