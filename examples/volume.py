@@ -15,7 +15,8 @@ from torch import nn
 from ffl import FocalFrequencyLoss, GradientShare, gradient_share
 
 torch.manual_seed(0)
-scan = nibabel.load(f"{data_path}/example4d.nii.gz").get_fdata(dtype="float32")[..., 0]  # (128, 96, 24)
+image = nibabel.Nifti1Image.from_filename(f"{data_path}/example4d.nii.gz")
+scan = image.get_fdata(dtype="float32")[..., 0]  # (128, 96, 24)
 real = torch.from_numpy(scan / scan.max()).permute(2, 0, 1)[None, None, :, 28:92, 16:80]  # (1, 1, D, H, W)
 head = real > 0.05
 small = F.avg_pool3d(real, 2)
