@@ -35,7 +35,8 @@ class TrainingStep:
         self.model = model
         self.seed = seed
         self.phases = model.phases()
-        self.objective = next((module for module in model.modules() if isinstance(module, Objective)), None)
+        # One without terms stands for a model that has none.
+        self.objective = next((module for module in model.modules() if isinstance(module, Objective)), Objective())
         self.optimizers = make_optimizers(self.phases)
         device = next(model.parameters()).device
         self.precision = Precision(precision, device, self.optimizers, clip_grad_norm)
@@ -57,8 +58,7 @@ class TrainingStep:
         losses: dict[str, Tensor] = {}
         shares: dict[str, float] = {}
 
-        if self.objective is not None:
-            self.objective.start_step(step)
+        self.objective.start_step(step)
 
         # Do once what the phases share, above all generating the fake images.
         prepared: dict[int, Batch] = {}

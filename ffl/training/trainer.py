@@ -107,8 +107,7 @@ class Trainer:
             load_model_state(self.model, state["model"], path)
             load_optimizers(self.training_step.optimizers, state["optimizers"], path)
             self.training_step.precision.load_state(state.get("scalers", {}))
-            if self.training_step.objective is not None:
-                self.training_step.objective.load_state(state.get("objective", {}))
+            self.training_step.objective.load_state(state.get("objective", {}))
             self.start, self.best_error = state["step"], state["best_error"]
             shards = state.get("num_shards", shards)
             if shards != self.loader.num_shards:
@@ -181,8 +180,7 @@ class Trainer:
                 # Report before saving: a checkpoint is only written after its losses were seen to be finite.
                 asked = [] if ends else signals.asked()
                 if reports or saves or asked:
-                    weights = {} if objective is None else objective.weights()
-                    logger.report(gradient_share, lr_factor * base_lr, weights)
+                    logger.report(gradient_share, lr_factor * base_lr, objective.weights())
 
                 # Show the same images each time, so that one can see them change.
                 if writes and (ends or done % config.image_every == 0):
@@ -210,7 +208,7 @@ class Trainer:
                             name: optimizer.state_dict() for name, optimizer in self.training_step.optimizers.items()
                         },
                         "scalers": self.training_step.precision.state(),
-                        "objective": {} if objective is None else objective.state(),
+                        "objective": objective.state(),
                         "num_shards": loader.num_shards,
                     }
                     save_checkpoint(run.last, state, run.previous)
@@ -232,7 +230,7 @@ class Trainer:
             seconds=time.perf_counter() - began,
             losses=logger.latest,
             gradient_share=logger.latest_shares,
-            loss_weight={} if objective is None else objective.weights(),
+            loss_weight=objective.weights(),
             best_error=self.best_error,
         )
 
