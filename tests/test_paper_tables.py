@@ -66,6 +66,20 @@ def frequency_losses(model: str, dataset: str) -> dict[str, tuple[str, str, dict
     return {row: (model, dataset, change) for row, change in changes.items()}
 
 
+def presets(model: str, dataset: str) -> dict[str, tuple[str, str, dict[str, Any]]]:
+    """What public trainers set, and the same without averaged spectra."""
+    average = {"loss.ave_spectrum": True}
+    switches = {"loss.alpha": 2, "loss.patch_factor": 4, "loss.log_matrix": True, "loss.batch_matrix": True}
+    changes: dict[str, dict[str, Any]] = {"baseline": {}, "paper": FFL}
+    for name, change in {
+        "trainner_redux": {"loss.weight": 10},
+        "neosr": {"loss.weight": 17.5},
+        "mst": {"loss.weight": 0.7, **switches},
+    }.items():
+        changes |= {name: {**FFL, **change, **average}, f"{name}_paired": {**FFL, **change}}
+    return {row: (model, dataset, change) for row, change in changes.items()}
+
+
 AE = ("ae", "celeba")
 # Table and group: row to model, data set, and all that differs from what they have by themselves.
 RUNS = {
@@ -94,6 +108,7 @@ RUNS = {
     ("losses", "vae"): frequency_losses("vae", "celeba"),
     ("losses", "pix2pix"): frequency_losses("pix2pix", "edges2shoes"),
     ("photos", "reconstruction"): pair("photos", "ae", "photos"),
+    ("presets", "reconstruction"): presets("ae", "photos"),
 }
 QUOTED = {"crn", "sims", "pix2pixhd"}
 

@@ -76,6 +76,7 @@ OPTIONS = {
         "loss.patch_factor",
         "loss.ave_spectrum",
         "loss.log_matrix",
+        "loss.prior",
         "loss.batch_matrix",
         "loss.transform",
         "loss.ablation",

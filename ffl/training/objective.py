@@ -26,7 +26,8 @@ class Objective(nn.Module):
     Args:
         ffl: whether the focal frequency loss is on.
         weight: its factor (the ``loss_weight`` of the authors' package).
-        alpha, patch_factor, ave_spectrum, log_matrix, batch_matrix, transform, ablation: see ``FocalFrequencyLoss``.
+        alpha, patch_factor, ave_spectrum, log_matrix, batch_matrix, prior, transform, ablation: see
+            ``FocalFrequencyLoss``.
         terms: further losses, each a name of ``PAIR_LOSSES`` or a mapping with its ``name``, its ``weight`` (1 where it
             is left out) and its own options.
         perceptual: weight of ``PerceptualLoss``; 0 is off.
@@ -49,6 +50,7 @@ class Objective(nn.Module):
         ave_spectrum: bool = False,
         log_matrix: bool = False,
         batch_matrix: bool = False,
+        prior: str | None = None,
         transform: Literal["dft", "dct"] = "dft",
         ablation: Literal["none", "no_freq", "no_phase", "no_ampli", "no_focal"] = "none",
         terms: tuple[str | dict[str, Any], ...] = (),
@@ -70,6 +72,7 @@ class Objective(nn.Module):
                 ave_spectrum=ave_spectrum,
                 log_matrix=log_matrix,
                 batch_matrix=batch_matrix,
+                prior=prior,
                 transform=transform,
                 ablation=ablation,
             )

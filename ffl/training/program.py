@@ -67,7 +67,8 @@ def _in_one_line(error: Exception, overrides: list[str]) -> UserError:
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     key = getattr(cause, "full_key", None)
     if isinstance(error, OverrideParseException):
-        said = f"cannot read the command line: {' '.join(error.message.split())[:200]}; expected key=value"
+        fix = """key=value, and quotes around a value with brackets: 'loss.prior="radial(2)"'"""
+        said = f"cannot read the command line: {' '.join(error.message.split())[:200]}; expected {fix}"
     elif isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         said = f"{group}={choice}: no such choice; {group} is one of {', '.join(error.options or [])}"

@@ -96,6 +96,8 @@ CASES = [
     refused("label-channels", "model=spade dataset=cityscapes model.label_channels=20", r"label_channels=20",
             r"set model\.label_channels=35", "the classes that are evaluated are 19", base=NO_DATA),
     refused("vae-size", "model=vae dataset.image_size=60", "image_size=60x60", "power of two", "halves do not end"),
+    refused("prior-unknown", "loss.prior='high_pas(0.5)'", "prior must be one of", r"high_pass\(cutoff\)", "a slip"),
+    refused("prior-unquoted", "loss.prior=radial(2)", "Unknown function 'radial'", "quotes", "a function of Hydra's"),
     refused("patches-of-image", "loss.ffl=true loss.patch_factor=3", r"loss\.patch_factor=3", "divisor|divide",
             "8 pixels in 3 patches; found in the first step, when the run is made"),
     refused("no-such-loss", "loss=waves", "loss=waves: no such choice", "one of .*fft_l1.*haar", "not implemented"),

@@ -23,6 +23,7 @@ FFL_OPTIONS: list[dict[str, Any]] = [
     {"patch_factor": 2},
     {"ave_spectrum": True},
     {"log_matrix": True},
+    {"prior": "radial(2)"},
     {"batch_matrix": True},
     {"transform": "dct"},
     {"ablation": "no_freq"},
@@ -61,6 +62,7 @@ def by_numpy(
     ave_spectrum: bool = False,
     log_matrix: bool = False,
     batch_matrix: bool = False,
+    prior: str | None = None,
     transform: str = "dft",
     ablation: str = "none",
 ) -> float:
@@ -85,6 +87,9 @@ def by_numpy(
     w = np.sqrt(distance) ** (0 if ablation == "no_focal" else alpha)
     w = np.log(w + 1) if log_matrix else w
     w = w / (w.max() if batch_matrix else w.max((-2, -1), keepdims=True))
+    if prior == "radial(2)":  # the Nyquist frequency, half a cycle a pixel, has radius 1
+        v, u = (2 * np.fft.fftfreq(size) for size in distance.shape[-2:])
+        w = w * (v[:, None] ** 2 + u**2)
     return float(weight * (w * distance).mean())
 
 
