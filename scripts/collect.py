@@ -1,6 +1,6 @@
 """One table of the runs of a sweep.
 
-    python scripts/collect.py DIR [DIR ...] [sort=psnr] [out=FILE.csv]
+    python scripts/collect.py DIR [DIR ...] [sort=psnr] [plot=psnr,spectrum_distance] [out=FILE.csv]
 
 DIR: run directories, or patterns such as 'outputs/ae-*'; other folders among them are passed over. A row for each run:
 the settings in which the runs differ, its step, the metrics that evaluate.py wrote, and its last losses.
@@ -12,7 +12,7 @@ import io
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,55 +188,57 @@ def plotted_key(runs: list[SweepRun]) -> str | None:
     return numeric[0] if len(numeric) == 1 else None
 
 
-def plot(runs: list[SweepRun], key: str, column: str) -> Figure:
-    """A result against a setting: a point for each run, a line through the mean of each value.
+def draw(runs: list[SweepRun], key: str, columns: Sequence[str]) -> Figure:
+    """Results against a setting, a panel each: a point for each run, a line through the mean of each value.
 
     Runs that differ in other settings have a line for each group; runs in which the setting means nothing are a dashed
     line at their mean.
     """
+    figure = Figure(figsize=(0.5 + 4.0 * len(columns), 3.0), layout="constrained")
+    panels = figure.subplots(1, len(columns), squeeze=False)[0]
     # Seeds are what points of one setting scatter over, and no setting of their own.
     others = [other for other in swept_keys(runs) if other not in (key, "seed")]
-    groups: dict[str, dict[float, list[float]]] = {}
-    without: dict[str, list[float]] = {}
-    for run in runs:
-        value = run.results.get(column, math.nan)
-        if not math.isfinite(value):
-            continue
-        label = ", ".join(f"{other}={run.settings.get(other, ABSENT)}" for other in others)
-        if run.settings[key] == IDLE:
-            without.setdefault(label, []).append(value)
-        else:
-            groups.setdefault(label, {}).setdefault(float(run.settings[key]), []).append(value)
+    for axes, column in zip(panels, columns, strict=True):
+        groups: dict[str, dict[float, list[float]]] = {}
+        without: dict[str, list[float]] = {}
+        for run in runs:
+            value = run.results.get(column, math.nan)
+            if not math.isfinite(value):
+                continue
+            label = ", ".join(f"{other}={run.settings.get(other, ABSENT)}" for other in others)
+            if run.settings[key] == IDLE:
+                without.setdefault(label, []).append(value)
+            else:
+                groups.setdefault(label, {}).setdefault(float(run.settings[key]), []).append(value)
 
-    figure = Figure(figsize=(4.5, 3.0), layout="constrained")
-    axes = figure.add_subplot()
-    for label, points in groups.items():
-        places = sorted(points)
-        means = [sum(points[place]) / len(points[place]) for place in places]
-        (line,) = axes.plot(places, means, label=label or None)
-        for place in places:
-            axes.plot([place] * len(points[place]), points[place], "o", markersize=4, color=line.get_color())
-    for number, (label, level) in enumerate(without.items(), len(groups)):
-        axes.axhline(sum(level) / len(level), linestyle="--", color=f"C{number}", label=label or None)
-    values = [place for points in groups.values() for place in points]
-    # Sweeps such as 1, 10, 100 would crowd at the left of a linear axis.
-    if values and min(values) > 0 and max(values) >= 20 * min(values):
-        axes.set_xscale("log")
-    axes.set_xlabel(key)
-    axes.set_ylabel(column_head(column))
-    if len(groups) + len(without) > 1:
-        axes.legend()
+        for label, points in groups.items():
+            places = sorted(points)
+            means = [sum(points[place]) / len(points[place]) for place in places]
+            (line,) = axes.plot(places, means, label=label or None)
+            for place in places:
+                axes.plot([place] * len(points[place]), points[place], "o", markersize=4, color=line.get_color())
+        for number, (label, level) in enumerate(without.items(), len(groups)):
+            axes.axhline(sum(level) / len(level), linestyle="--", color=f"C{number}", label=label or None)
+        values = [place for points in groups.values() for place in points]
+        # Sweeps such as 1, 10, 100 would crowd at the left of a linear axis.
+        if values and min(values) > 0 and max(values) >= 20 * min(values):
+            axes.set_xscale("log")
+        axes.set_xlabel(key)
+        axes.set_ylabel(column_head(column))
+        if len(groups) + len(without) > 1 and axes is panels[0]:
+            axes.legend()
     return figure
 
 
-def collect(*runs: str, sort: str | None = None, out: Path | None = None) -> None:
+def collect(*runs: str, sort: str | None = None, plot: list[str] | None = None, out: Path | None = None) -> None:
     """Print the table of runs, and write it.
 
     Args:
         runs: run directories, or patterns.
         sort: any column: metrics and losses come with the best first, settings in their order.
+        plot: the columns to draw; else the one that the table is sorted by, or the first metric.
         out: FILE.csv for the table, which also goes beside it as Markdown; where the runs differ in one number (and in
-            seeds, if at all), also a plot of the column against it.
+            seeds, if at all), also a plot of the columns against it.
     """
     if not runs:
         raise UserError("no runs given; name directories, such as 'outputs/ae-*'")
@@ -246,6 +248,9 @@ def collect(*runs: str, sort: str | None = None, out: Path | None = None) -> Non
     swept = [read_run(run) for run in find_runs(runs)]
     if sort is not None:
         swept = sorted_runs(swept, sort)
+    columns = result_columns(swept)
+    if unknown := next((column for column in plot or () if column not in columns), None):
+        raise UserError(f"plot={unknown}: no such column; there are {', '.join(columns)}")
     print(markdown_text(swept), end="")
     if out is None:
         return
@@ -253,10 +258,9 @@ def collect(*runs: str, sort: str | None = None, out: Path | None = None) -> Non
     with report_failed_writes(out, "make room, or choose another place with out=FILE.csv"):
         write_text(out, csv_text(swept))
         write_text(out.with_suffix(".md"), markdown_text(swept))
-        columns = result_columns(swept)
-        column = sort if sort in columns else next(iter(columns), None)
-        if (key := plotted_key(swept)) is not None and column is not None:
-            written += save(plot(swept, key, column), out.with_suffix(".png"))
+        drawn = plot or [column for column in (sort, *columns) if column in columns][:1]
+        if (key := plotted_key(swept)) is not None and drawn:
+            written += save(draw(swept, key, drawn), out.with_suffix(".png"))
     print(f"\nwritten to {', '.join(map(str, written))}")
 
 

@@ -180,6 +180,8 @@ SAMPLES = [
 COLLECTIONS = [
     collect("nothing", "", "no runs given", "such as", "no argument at all"),
     collect("no-runs", "outputs/*", r"outputs/\*: no run directories", "such as 'outputs/ae", "moved away"),
+    collect("no-such-plot", f"{RUN} plot=quality", "plot=quality: no such column", "there are", "another name",
+            Place.run),
     collect("no-such-column", f"{RUN} sort=quality", "sort=quality: no such column", "there are", "another name",
             Place.run),
     collect("unknown-key", f"{RUN} by=psnr", "by", "sort|allowed|out", "another name", Place.run),

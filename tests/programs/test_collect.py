@@ -14,7 +14,7 @@ from PIL import Image
 
 from ffl.errors import UserError
 from ffl.training.command import read_words
-from scripts.collect import collect, csv_text, find_runs, plot, plotted_key, read_run, sorted_runs, swept_keys
+from scripts.collect import collect, csv_text, draw, find_runs, plotted_key, read_run, sorted_runs, swept_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -131,10 +131,10 @@ def test_options_of_a_loss_that_is_off_are_no_settings(tmp_path: Path, monkeypat
     assert [row["loss.alpha"] for row in csv.DictReader(io.StringIO(csv_text(rows)))] == ["0.5", "2", "–"]
     assert [row.name for row in sorted_runs(rows, "loss.alpha")] == ["r0", "r1", "r2"]
     assert swept_keys(rows_of("runs/r1", "runs/r2")) == ["loss.ffl"]
-    (axes,) = plot(rows, "loss.alpha", "psnr").axes
-    assert [np.asarray(line.get_ydata()).tolist() for line in axes.get_lines() if line.get_linestyle() == "--"] == [
-        [22.0, 22.0]
-    ]
+    psnr, step = draw(rows, "loss.alpha", ["psnr", "step"]).axes
+    for axes, level in ((psnr, 22.0), (step, 10.0)):
+        dashed = [line for line in axes.get_lines() if line.get_linestyle() == "--"]
+        assert [np.asarray(line.get_ydata()).tolist() for line in dashed] == [[level, level]]
 
 
 def test_a_folder_without_a_run_is_passed_over_or_named(runs: Path) -> None:
