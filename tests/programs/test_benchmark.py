@@ -69,7 +69,7 @@ def test_losses_of_other_papers_are_measured_beside_their_published_way(tmp_path
 
 def test_loss_is_measured_beside_the_authors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("focal_frequency_loss")
-    rows = measured(tmp_path, "loss")["loss"]
+    *rows, volume = measured(tmp_path, "loss")["loss"]
     assert [(row["patch_factor"], row["ave_spectrum"]) for row in rows] == [
         (1, False),
         (1, True),
@@ -83,6 +83,10 @@ def test_loss_is_measured_beside_the_authors(tmp_path: Path, capsys: pytest.Capt
         assert row["ours_bytes"] >= 3 * 16 * 16 * 4 * (1 if row["ave_spectrum"] else 2)
         assert row["authors_bytes"] > 6 * 2 * 3 * 16 * 16 * 4
         assert {target["target"] for target in row["targets"]} == {"speed-up", "transform pairs", "memory share"}
+    # The authors' package has no volumes.
+    assert volume["dims"] == 3
+    assert "authors_s" not in volume
+    assert [target["target"] for target in volume["targets"]] == ["transform pairs"]
     assert "loss, cpu, 1 thread\n" in capsys.readouterr().out
 
 
