@@ -104,6 +104,7 @@ class ScaleChange:
         replace: new values of overrides that the runs have, by key.
         add: further overrides.
         rows: further overrides of some rows alone, by row.
+        groups: further overrides of the runs of some groups alone, by group.
         why: a clause for the table's notes; "" where they need none.
     """
 
@@ -111,6 +112,7 @@ class ScaleChange:
     replace: dict[str, Any] = field(default_factory=dict)
     add: list[str] = field(default_factory=list)
     rows: dict[str, list[str]] = field(default_factory=dict)
+    groups: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,11 @@ def parse_table(name: str, content: dict[str, Any]) -> Table:
     for key, ids in named.items():
         if unknown := ids - table.rows.keys():
             raise UserError(f"{where}: {key}: no row {min(unknown)}; rows are {', '.join(table.rows)}")
+    for key, change in table.scales.items():
+        if unknown := change.groups.keys() - table.groups.keys():
+            raise UserError(
+                f"{where}: scales.{key}.groups: no group {min(unknown)}; groups are {', '.join(table.groups)}"
+            )
     return table
 
 
@@ -249,7 +256,7 @@ def row_run(
         if key == "dataset":
             value = stand_ins(scale).get(value, value)
         words.append(f"{key}={change.replace.get(key, value)}")
-    words += [*change.add, *change.rows.get(row, [])]
+    words += [*change.add, *change.rows.get(row, []), *change.groups.get(group, [])]
     # Words that are defaults are left out, so that a run has the name and the command that train.py gives it.
     if scale != "paper":  # the default of train.py
         words.append(f"scale={scale}")

@@ -147,6 +147,10 @@ def test_at_the_small_scale_rows_keep_their_settings_and_take_stand_ins(table: s
         dataset, changes = "celeba_64", {**changes, "dataset.image_size": 32, "model.r1_gamma": 0.0128}
     if row == "perceptual":
         changes = {**changes, "loss.perceptual_network": "stlpips_vgg"}
+    if (table, group) == ("losses", "vae"):
+        changes = {**changes, "trainer.epochs": 3}
+    if (table, group) == ("losses", "pix2pix"):
+        changes = {**changes, "trainer.epochs": 5, "trainer.lr_decay_epochs": 2}
     check_run(table, group, row, "cpu", dataset, plain(model, dataset, "cpu") | changes)
 
 

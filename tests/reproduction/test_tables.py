@@ -152,6 +152,7 @@ def test_the_paper_scale_reduces_nothing() -> None:
         ({"rows": {"a": {"labels": ["A"]}}}, "rows.a: give it either runs or quoted: true"),
         ({"compare": [["a", "b"]]}, "compare: no row b; rows are a"),
         ({"scales": {"cpu": {"rows": {"c": []}}}}, "scales.cpu.rows: no row c; rows are a"),
+        ({"scales": {"cpu": {"groups": {"c": []}}}}, "scales.cpu.groups: no group c; groups are "),
     ],
 )
 def test_mistakes_in_a_table_file_are_named(change: dict[str, Any], message: str) -> None:
