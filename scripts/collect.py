@@ -9,6 +9,7 @@ the settings in which the runs differ, its step, the metrics that evaluate.py wr
 import csv
 import glob
 import io
+import itertools
 import json
 import math
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from ffl.errors import UserError
@@ -27,7 +29,7 @@ from ffl.metrics import METRICS
 from ffl.training.command import run_script
 from ffl.training.config import flatten, idle_options
 from ffl.training.run_directory import RunDirectory
-from scripts.figures.style import save
+from scripts.figures.style import SMALL, save
 
 # Where a run lies and how it was asked for, which no result depends on.
 PLACES = {"name", "resume", "output_root", "cache_dir", "data_root"}
@@ -182,10 +184,45 @@ def markdown_text(runs: list[SweepRun]) -> str:
     return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in rows)
 
 
-def plotted_key(runs: list[SweepRun]) -> str | None:
-    """The one setting that differs and is a number wherever it means something, seeds aside; None unless just one."""
+def plotted_keys(runs: list[SweepRun]) -> list[str]:
+    """The settings that differ and are numbers wherever they mean something, seeds aside; none of them if over two."""
     numeric = [key for key in swept_keys(runs) if key != "seed" and all(map(is_number, meaningful_values(runs, key)))]
-    return numeric[0] if len(numeric) == 1 else None
+    return numeric if len(numeric) <= 2 else []
+
+
+def draw_map(runs: list[SweepRun], keys: Sequence[str], columns: Sequence[str]) -> Figure:
+    """Results over the grid of two settings, a panel each: the mean of the runs of each cell, as a number and a colour.
+
+    The setting that means nothing in some runs is drawn along x, and these runs come first, as "off".
+    """
+    y_key, x_key = sorted(keys, key=lambda key: any(run.settings.get(key) == IDLE for run in runs))
+    off = -math.inf
+    places = [
+        tuple(off if run.settings.get(key) == IDLE else float(run.settings.get(key, off)) for key in (y_key, x_key))
+        for run in runs
+    ]
+    ys, xs = (sorted(set(values)) for values in zip(*places, strict=True))
+    figure = Figure(figsize=(0.8 + (0.6 + 0.55 * len(xs)) * len(columns), 0.9 + 0.4 * len(ys)), layout="constrained")
+    for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
+        means = np.full((len(ys), len(xs)), np.nan)
+        for (row, y), (place, x) in itertools.product(enumerate(ys), enumerate(xs)):
+            values = [run.results.get(column, math.nan) for run, at in zip(runs, places, strict=True) if at == (y, x)]
+            if values := [value for value in values if math.isfinite(value)]:
+                means[row, place] = sum(values) / len(values)
+        # Better is darker, whichever way that is.
+        metric = METRICS.get(column.rpartition(":")[2])
+        falls = metric is None or not metric.higher_is_better
+        axes.imshow(means, cmap="Blues_r" if falls else "Blues", aspect="auto", origin="lower", alpha=0.5)
+        for (row, place), mean in np.ndenumerate(means):
+            axes.text(place, row, "–" if np.isnan(mean) else f"{mean:.4g}", ha="center", va="center", fontsize=SMALL)
+        axes.set_xticks(range(len(xs)), ["off" if x == off else f"{x:g}" for x in xs])
+        axes.set_yticks(range(len(ys)), ["off" if y == off else f"{y:g}" for y in ys])
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_title(column_head(column))
+        axes.set_xlabel(x_key)
+        axes.set_ylabel(y_key)
+    return figure
 
 
 def draw(runs: list[SweepRun], key: str, columns: Sequence[str]) -> Figure:
@@ -238,7 +275,7 @@ def collect(*runs: str, sort: str | None = None, plot: list[str] | None = None, 
         sort: any column: metrics and losses come with the best first, settings in their order.
         plot: the columns to draw; else the one that the table is sorted by, or the first metric.
         out: FILE.csv for the table, which also goes beside it as Markdown; where the runs differ in one number (and in
-            seeds, if at all), also a plot of the columns against it.
+            seeds, if at all), also a plot of the columns against it, and in two, a map.
     """
     if not runs:
         raise UserError("no runs given; name directories, such as 'outputs/ae-*'")
@@ -259,8 +296,10 @@ def collect(*runs: str, sort: str | None = None, plot: list[str] | None = None, 
         write_text(out, csv_text(swept))
         write_text(out.with_suffix(".md"), markdown_text(swept))
         drawn = plot or [column for column in (sort, *columns) if column in columns][:1]
-        if (key := plotted_key(swept)) is not None and drawn:
-            written += save(draw(swept, key, drawn), out.with_suffix(".png"))
+        keys = plotted_keys(swept)
+        if keys and drawn:
+            figure = draw(swept, keys[0], drawn) if len(keys) == 1 else draw_map(swept, keys, drawn)
+            written += save(figure, out.with_suffix(".png"))
     print(f"\nwritten to {', '.join(map(str, written))}")
 
 

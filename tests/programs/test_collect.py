@@ -14,7 +14,17 @@ from PIL import Image
 
 from ffl.errors import UserError
 from ffl.training.command import read_words
-from scripts.collect import collect, csv_text, draw, find_runs, plotted_key, read_run, sorted_runs, swept_keys
+from scripts.collect import (
+    collect,
+    csv_text,
+    draw,
+    draw_map,
+    find_runs,
+    plotted_keys,
+    read_run,
+    sorted_runs,
+    swept_keys,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,6 +35,7 @@ def make_run(root: Path, name: str, metrics: dict | None = None, loss: float = 0
     config = {
         "model": {"name": "ae"},
         "loss": {"alpha": settings.get("alpha", 1.0), "ffl": settings.get("ffl", True)},
+        "trainer": {"lr": settings.get("lr", 1e-3)},
         "seed": settings.get("seed", 0),
         "name": name,
         "recipe": {"epochs": {"default": name}},
@@ -117,10 +128,26 @@ def test_there_is_a_plot_for_one_number_seeds_aside(tmp_path: Path, monkeypatch:
     for number, (alpha, seed, ffl) in enumerate([(1, 0, True), (2, 1, True), (2, 0, False)]):
         make_run(tmp_path / "runs", f"r{number}", {"psnr": 20.0 + number}, alpha=alpha, seed=seed, ffl=ffl)
     assert swept_keys(rows_of("runs/*")) == ["loss.alpha", "loss.ffl", "seed"]
-    assert plotted_key(rows_of("runs/*")) == "loss.alpha"
+    assert plotted_keys(rows_of("runs/*")) == ["loss.alpha"]
     collect_words("runs/*", "out=sweep.csv")
     assert Path("sweep.png").exists()
-    assert plotted_key(rows_of("runs/r1", "runs/r2")) is None  # they differ in a switch and in the seed
+    assert plotted_keys(rows_of("runs/r1", "runs/r2")) == []  # they differ in a switch and in the seed
+
+
+def test_two_numbers_make_a_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    grid = [(0.5, 0.1, True), (0.5, 0.2, True), (2, 0.1, True), (1, 0.1, False), (1, 0.1, False)]
+    for number, (alpha, lr, ffl) in enumerate(grid):
+        make_run(tmp_path / "runs", f"r{number}", {"psnr": 20.0 + number}, alpha=alpha, lr=lr, ffl=ffl, seed=number)
+    rows = rows_of("runs/*")
+    (axes,) = draw_map(rows, plotted_keys(rows), ["psnr"]).axes
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("trainer.lr", "loss.alpha")
+    shown = {(text.get_position()): text.get_text() for text in axes.texts}
+    # Without the loss its exponent is off: first along x, the mean of two seeds. Nothing ran where a cell has a dash.
+    assert shown == {(0, 0): "23.5", (1, 0): "20", (2, 0): "22", (0, 1): "–", (1, 1): "21", (2, 1): "–"}
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["off", "0.5", "2"]
+    collect_words("runs/*", "out=grid.csv")
+    assert Path("grid.png").exists()
 
 
 def test_options_of_a_loss_that_is_off_are_no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
