@@ -3,12 +3,13 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help environment reproduce test lint clean
+.PHONY: help environment reproduce test lint docs clean
 
 help:
 	@echo "make reproduce    train the autoencoder with and without FFL on embedded photographs, print the row"
 	@echo "make test         run the tests"
 	@echo "make lint         check style and types"
+	@echo "make docs         build the site of docs/ and of the docstrings into build/site"
 	@echo "make clean        remove .venv and outputs"
 	@echo "Variables: PYTHON=python3.12 (3.10 or newer), PIP_ARGS='--index-url ...' (for example a CPU build of torch)"
 
@@ -32,6 +33,12 @@ lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The theme announces its successor unless told not to.
+docs: environment
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "built build/site/index.html"
 
 clean:
 	rm -rf .venv outputs build *.egg-info

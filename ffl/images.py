@@ -23,7 +23,7 @@ def from_uint8(images: Tensor) -> Tensor:
     Returns:
         float32 of the same shape, [-1, 1], by the arithmetic of ToTensor and Normalize(0.5, 0.5).
 
-    Example:
+    Examples:
         >>> from_uint8(torch.tensor([0, 255], dtype=torch.uint8))
         tensor([-1.,  1.])
     """
@@ -41,7 +41,7 @@ def to_uint8(images: Tensor, protocol: Protocol) -> Tensor:
     Returns:
         uint8 of the same shape.
 
-    Example:
+    Examples:
         >>> images = torch.tensor([-1.0, 0.0, 2.0])
         >>> to_uint8(images, "paper"), to_uint8(images, "rounded")
         (tensor([  0, 127, 255], dtype=torch.uint8), tensor([  0, 128, 255], dtype=torch.uint8))

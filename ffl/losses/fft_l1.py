@@ -22,12 +22,13 @@ def fft_l1_formula(f_r: Tensor, f_f: Tensor) -> Tensor:
 class FFTL1Loss(PairLoss):
     r"""L1 distance of real and imaginary parts of whole, unnormalised spectra; MIMO-UNet's term for one scale.
 
-    For one channel of one image of M x N pixels, with :math:`F(u, v) = \sum_{x, y} f(x, y) e^{-2\pi i (ux/M + vy/N)}`,
+    For one channel of one image of M x N pixels, with $F(u, v) = \sum_{x, y} f(x, y) e^{-2\pi i (ux/M + vy/N)}$,
 
-    .. math::
-        L = \frac{1}{2MN} \sum_{u, v} |\mathrm{Re}\, F_f - \mathrm{Re}\, F_r| + |\mathrm{Im}\, F_f - \mathrm{Im}\, F_r|,
+    $$
+    L = \frac{1}{2MN} \sum_{u, v} |\mathrm{Re}\, F_f - \mathrm{Re}\, F_r| + |\mathrm{Im}\, F_f - \mathrm{Im}\, F_r|,
+    $$
 
-    averaged over the leading axes. Since the transform is not normalised, the value grows as :math:`\sqrt{MN}`.
+    averaged over the leading axes. Since the transform is not normalised, the value grows as $\sqrt{MN}$.
     Ports that average over the half spectrum of ``rfft2`` count its first column twice as much as the others and
     differ in the third digit.
 
@@ -35,9 +36,9 @@ class FFTL1Loss(PairLoss):
     three scales, for images in [0, 1].
 
     Args:
-        reduction: see :class:`ffl.losses.pair_loss.PairLoss`.
+        reduction: see ``ffl.losses.pair_loss.PairLoss``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from ffl.losses import FFTL1Loss
         >>> fake, real = torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8)

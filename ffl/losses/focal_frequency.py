@@ -1,7 +1,7 @@
 """Focal frequency loss (Jiang et al., ICCV 2021, Section 3), its DCT variant and ablations (Tables 7 and 8).
 
 The paper has images; here signals, volumes, clips and complex fields have the same loss over 1 to 3 axes.
-:func:`focal_frequency_formula` is the loss as the paper prints it. The module and function that are for use compute
+``focal_frequency_formula`` is the loss as the paper prints it. The module and function that are for use compute
 the same in a quarter to a third of the time, through ``focal_mean``, and add the options.
 """
 
@@ -73,7 +73,7 @@ def focal_frequency_loss(
     dims: int = 2,
     prior: Prior | None = None,
 ) -> Tensor:
-    """Focal frequency loss between two batches; see :class:`FocalFrequencyLoss` for the options.
+    """Focal frequency loss between two batches; see ``FocalFrequencyLoss`` for the options.
 
     Args:
         pred: generated images, (N, C, H, W) or any shape of the class, floating or complex, any range.
@@ -165,7 +165,7 @@ def focal_spectrum_loss(
     r"""Focal frequency loss between spectra that are there already: of a weather model on a sphere, of an MRI scan.
 
     Eqs. 9 and 10 for coefficients as they are. With the orthonormal transforms of images it equals
-    :func:`focal_frequency_loss`; other transforms need their own normalisation. Any order of the frequencies does.
+    ``focal_frequency_loss``; other transforms need their own normalisation. Any order of the frequencies does.
 
     Args:
         fake_spectrum: generated coefficients (N, ..., M, N) for two axes of frequencies, complex or floating, with
@@ -178,14 +178,14 @@ def focal_spectrum_loss(
         mask: broadcastable to the spectra; coefficients where it is 0 or False do not count, for k-space that was
             sampled in part or the orders above the degree of spherical harmonics. The mean is over those that count.
         prior: broadcastable to the spectra, a factor on the focal weight.
-        loss_weight, alpha, log_matrix, batch_matrix, reduction, dims: see :class:`FocalFrequencyLoss`.
+        loss_weight, alpha, log_matrix, batch_matrix, reduction, dims: see ``FocalFrequencyLoss``.
     Returns:
         Scalar, or (N,) with ``reduction="none"``; float64 if an input has double precision, else float32.
     Raises:
         TypeError: a spectrum is neither floating nor complex, or the prior is complex.
         ValueError: shapes or options are impossible; the message names the value and what is allowed.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from ffl import FocalFrequencyLoss, focal_spectrum_loss
         >>> fake, real = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
@@ -250,10 +250,11 @@ class FocalFrequencyLoss(nn.Module):
 
     For one channel of one image or patch of M x N pixels, with orthonormal spectra F_r (real) and F_f (fake):
 
-    .. math::
-        w(u, v) = |F_r(u, v) - F_f(u, v)|^\alpha, \qquad
-        \mathrm{FFL} = \frac{1}{MN} \sum_{u=0}^{M-1} \sum_{v=0}^{N-1}
-            \frac{w(u, v)}{\max w} |F_r(u, v) - F_f(u, v)|^2
+    $$
+    w(u, v) = |F_r(u, v) - F_f(u, v)|^\alpha, \qquad
+    \mathrm{FFL} = \frac{1}{MN} \sum_{u=0}^{M-1} \sum_{v=0}^{N-1}
+        \frac{w(u, v)}{\max w} |F_r(u, v) - F_f(u, v)|^2
+    $$
 
     (Eqs. 9 and 10), averaged over images, patches and channels. No gradient flows through w, in any order of
     differentiation. Half-precision inputs are transformed in float32 and autocast is off inside.
@@ -307,7 +308,7 @@ class FocalFrequencyLoss(nn.Module):
     with its first one, so that with one patch every image is weighted by every matrix, as in the authors' code. For
     other shapes than (N, C, H, W) the patch axis follows that of the samples likewise.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from ffl import FocalFrequencyLoss
         >>> pred, target = torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8)
@@ -357,7 +358,7 @@ class FocalFrequencyLoss(nn.Module):
     def forward(
         self, pred: Tensor, target: Tensor, matrix: Tensor | None = None, *, mask: Tensor | None = None
     ) -> Tensor:
-        """See :func:`focal_frequency_loss`."""
+        """See ``focal_frequency_loss``."""
         return focal_frequency_loss(
             pred,
             target,

@@ -18,17 +18,19 @@ _PHASE_FLOOR = 1e-6
 class FourierSpaceLoss(PairLoss):
     r"""Mean of an amplitude and a phase distance between the spectra of images under a Hann window.
 
-    For one channel of one image of U x V pixels, with :math:`F(u, v)` the unnormalised DFT of the image times the
+    For one channel of one image of U x V pixels, with $F(u, v)$ the unnormalised DFT of the image times the
     window,
 
-    .. math::
-        L_{amplitude} = \frac{2}{UV} \sum_{u=0}^{U/2-1} \sum_{v=0}^{V-1} \big| |F_f| - |F_r| \big|, \qquad
-        L_{phase} = \frac{2}{UV} \sum_{u=0}^{U/2-1} \sum_{v=0}^{V-1} | \angle F_f - \angle F_r |,
+    $$
+    L_{amplitude} = \frac{2}{UV} \sum_{u=0}^{U/2-1} \sum_{v=0}^{V-1} \big| |F_f| - |F_r| \big|, \qquad
+    L_{phase} = \frac{2}{UV} \sum_{u=0}^{U/2-1} \sum_{v=0}^{V-1} | \angle F_f - \angle F_r |,
+    $$
 
-    where angles are compared around the circle, so that no difference exceeds :math:`\pi`;
+    where angles are compared around the circle, so that no difference exceeds $\pi$;
 
-    .. math::
-        L = \frac{1}{2} L_{amplitude} + \frac{1}{2} L_{phase},
+    $$
+    L = \frac{1}{2} L_{amplitude} + \frac{1}{2} L_{phase},
+    $$
 
     averaged over the leading axes. A coefficient whose amplitude is below 1e-6 of the norm of the windowed image, such
     as most of a constant image, has no phase: it adds nothing to the phase distance. Gradients of phases are the
@@ -42,11 +44,11 @@ class FourierSpaceLoss(PairLoss):
             - "paper": u = 0 to U/2 - 1, as printed.
             - "centred": u = -U/2 to -1 (odd U: -(U - 1)/2 to -1), the first rows of a spectrum whose zero frequency
               has been moved to the centre, as public code has it. The mean of an image does then not count.
-        reduction: see :class:`ffl.losses.pair_loss.PairLoss`.
+        reduction: see ``ffl.losses.pair_loss.PairLoss``.
     Raises:
         ValueError: an impossible option.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from ffl.losses import FourierSpaceLoss
         >>> real = torch.rand(2, 3, 16, 16)

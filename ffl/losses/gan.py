@@ -38,7 +38,7 @@ def discriminator_loss(logits: Tensor | Sequence[Tensor], is_real: bool, mode: G
     Raises:
         ValueError: for an unknown mode or an empty sequence.
 
-    Example:
+    Examples:
         >>> logits = torch.tensor([2.0, -0.5])
         >>> discriminator_loss(logits, is_real=True, mode="hinge")  # (0 + 1.5) / 2
         tensor(0.7500)
@@ -67,7 +67,7 @@ def generator_loss(logits: Tensor | Sequence[Tensor], mode: GanMode) -> Tensor:
     Raises:
         ValueError: for an unknown mode or an empty sequence.
 
-    Example:
+    Examples:
         >>> generator_loss(torch.tensor([2.0, -0.5]), mode="lsgan")  # (1 + 2.25) / 2
         tensor(1.6250)
     """
@@ -87,7 +87,7 @@ def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Seque
     Raises:
         ValueError: if the two differ in the number of discriminators or layers, or there is no discriminator.
 
-    Example:
+    Examples:
         >>> fake, real = [[torch.zeros(1, 8), torch.ones(1, 4)]], [[torch.ones(1, 8), torch.ones(1, 4)]]
         >>> feature_matching_loss(fake, real)
         tensor(1.)

@@ -38,12 +38,13 @@ def haar_formula(f_r: Tensor, f_f: Tensor, levels: int = 4, dims: int = 2) -> Te
 class HaarLoss(PairLoss):
     r"""L1 distance of the subbands of an orthonormal Haar pyramid.
 
-    A level splits the low band of the one before into a low band and :math:`2^d - 1` detail bands, each of half the
-    size. With :math:`E_j` the mean absolute difference of all details at level j and :math:`A_j` that of the low band,
+    A level splits the low band of the one before into a low band and $2^d - 1$ detail bands, each of half the
+    size. With $E_j$ the mean absolute difference of all details at level j and $A_j$ that of the low band,
 
-    .. math::
-        L = \frac{1}{2} \Big( A_J + \sum_{j=1}^{J} E_j \Big) \quad (d = 2), \qquad
-        L = \frac{1}{J} \sum_{j=1}^{J} A_j + E_j \quad (d = 3),
+    $$
+    L = \frac{1}{2} \Big( A_J + \sum_{j=1}^{J} E_j \Big) \quad (d = 2), \qquad
+    L = \frac{1}{J} \sum_{j=1}^{J} A_j + E_j \quad (d = 3),
+    $$
 
     averaged over the leading axes. The two forms differ in the published code, also in how they continue odd sizes:
     with zeros in two dimensions, with the last value in three.
@@ -53,11 +54,11 @@ class HaarLoss(PairLoss):
     Args:
         levels: J, as deep as the smallest side allows: 2^(J - 1) must be smaller than it.
         dims: d, 2 or 3 transformed axes.
-        reduction: see :class:`ffl.losses.pair_loss.PairLoss`.
+        reduction: see ``ffl.losses.pair_loss.PairLoss``.
     Raises:
         ValueError: an impossible option.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from ffl.losses import HaarLoss
         >>> fake, real = torch.zeros(2, 3, 16, 16), torch.ones(2, 3, 16, 16)

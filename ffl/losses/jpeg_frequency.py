@@ -41,9 +41,10 @@ class JPEGFrequencyLoss(PairLoss):
 
     With D the orthonormal DCT-II of each block and Q the quantisation table of the channel at the given quality,
 
-    .. math::
-        L = \frac{1}{n} \sum_{\mathrm{blocks}} \sum_{c, u, v} w_c(u, v) \, |D(fake)_c(u, v) - D(real)_c(u, v)|^2,
-        \qquad w_c \propto Q_c^{-\gamma},
+    $$
+    L = \frac{1}{n} \sum_{\mathrm{blocks}} \sum_{c, u, v} w_c(u, v) \, |D(fake)_c(u, v) - D(real)_c(u, v)|^2,
+    \qquad w_c \propto Q_c^{-\gamma},
+    $$
 
     with weights of mean 1 in each channel, averaged over all n coefficients. Images whose sides are no multiples of 8
     are continued by reflection at the right and at the bottom, and those coefficients count too.
@@ -55,11 +56,11 @@ class JPEGFrequencyLoss(PairLoss):
         quality: of JPEG, 1 to 100. At 100 all weights are 1, which is the mean squared error of YCbCr.
         mode: "inv_gamma"; or "inv", which is gamma = 1 whatever ``gamma`` says.
         gamma: exponent of the weights, at least 0.
-        reduction: see :class:`ffl.losses.pair_loss.PairLoss`.
+        reduction: see ``ffl.losses.pair_loss.PairLoss``.
     Raises:
         ValueError: an impossible option.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from ffl.losses import JPEGFrequencyLoss
         >>> fake, real = torch.zeros(2, 3, 16, 16), torch.ones(2, 3, 16, 16)

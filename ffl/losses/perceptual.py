@@ -19,10 +19,11 @@ PerceptualNetwork = Literal["vgg16", "stlpips_vgg"]
 class PerceptualLoss(nn.Module):
     r"""Feature reconstruction loss on a trained VGG-16.
 
-    .. math::
-        L = \sum_j \lambda_j \frac{1}{C_j H_j W_j} \| \phi_j(\mathrm{fake}) - \phi_j(\mathrm{real}) \|_2^2,
+    $$
+    L = \sum_j \lambda_j \frac{1}{C_j H_j W_j} \| \phi_j(\mathrm{fake}) - \phi_j(\mathrm{real}) \|_2^2,
+    $$
 
-    averaged over the images, where :math:`\phi_j` are the activations of layer j for images normalised to
+    averaged over the images, where $\phi_j$ are the activations of layer j for images normalised to
     the statistics of ImageNet. The paper of the focal frequency loss does not name its layer; the default is
     relu2_2, which Johnson et al. use where an image is to be recovered (super-resolution), not restyled.
 
@@ -35,13 +36,13 @@ class PerceptualLoss(nn.Module):
         state_dict: weights of the network, at least those of its convolutions up to the last layer, under the keys
             of the published file; None loads the published ones.
         layers: names among relu1_1 to relu5_3, in the order of the network.
-        layer_weights: :math:`\lambda_j`, one per layer; None means 1 each.
+        layer_weights: $\lambda_j$, one per layer; None means 1 each.
         network: "vgg16" (torchvision's) or "stlpips_vgg".
     Raises:
         ValueError: unknown network, unknown, unordered or no layers, or a wrong number of weights for them.
         ffl.errors.UserError: ``state_dict`` is None and the published weights are not there.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from ffl import PerceptualLoss
         >>> first_layer = {"features.0.weight": torch.full((64, 3, 3, 3), 0.01), "features.0.bias": torch.zeros(64)}

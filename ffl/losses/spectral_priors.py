@@ -51,7 +51,7 @@ class RadialPower:
 def high_pass(cutoff: float) -> SpectralPrior:
     """1 from the radius ``cutoff`` on, 0 below.
 
-    Example:
+    Examples:
         >>> import torch
         >>> high_pass(0.5)(torch.tensor([0.0, 0.25, 0.5, 1.0]))
         tensor([0., 0., 1., 1.])
@@ -62,7 +62,7 @@ def high_pass(cutoff: float) -> SpectralPrior:
 def low_pass(cutoff: float) -> SpectralPrior:
     """1 below the radius ``cutoff``, 0 from there on: what ``high_pass`` leaves out.
 
-    Example:
+    Examples:
         >>> import torch
         >>> low_pass(0.5)(torch.tensor([0.0, 0.25, 0.5, 1.0]))
         tensor([1., 1., 0., 0.])
@@ -76,7 +76,7 @@ def band(low: float, high: float) -> SpectralPrior:
     Raises:
         ValueError: the limits are not 0 <= low < high.
 
-    Example:
+    Examples:
         >>> import torch
         >>> band(0.25, 0.5)(torch.tensor([0.0, 0.25, 0.5, 1.0]))
         tensor([0., 1., 0., 0.])
@@ -92,7 +92,7 @@ def radial(power: float) -> SpectralPrior:
     Raises:
         ValueError: the power is negative, which would make the weight of the zero frequency infinite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> radial(2)(torch.tensor([0.0, 0.5, 1.0]))
         tensor([0.0000, 0.2500, 1.0000])
@@ -114,7 +114,7 @@ def prior_by_name(text: str) -> SpectralPrior:
     Raises:
         ValueError: there is no such prior, or its numbers are wrong.
 
-    Example:
+    Examples:
         >>> prior_by_name("high_pass(0.5)")
         Band(low=0.5, high=inf)
     """

@@ -22,10 +22,11 @@ class SpectralRegularization(nn.Module):
     r"""Binary cross entropy between the azimuthally averaged spectra of fake and real images.
 
     The spectrum of an image is reduced to a profile AI over spatial frequency, see
-    :func:`spectral_profile`. With a prediction p and a target t of R bins,
+    ``spectral_profile``. With a prediction p and a target t of R bins,
 
-    .. math::
-        L = -\frac{1}{R} \sum_{k=1}^{R} t_k \log p_k + (1 - t_k) \log(1 - p_k),
+    $$
+    L = -\frac{1}{R} \sum_{k=1}^{R} t_k \log p_k + (1 - t_k) \log(1 - p_k),
+    $$
 
     averaged over the images.
 
@@ -41,7 +42,7 @@ class SpectralRegularization(nn.Module):
               taken in pairs, and no gradient passes: the value only rescales the generator's loss, which the
               caller does by ``total = g_loss * (1 + weight * regularization(fake, real))``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from ffl import SpectralRegularization
         >>> fake, real = torch.rand(2, 3, 16, 16, requires_grad=True), torch.rand(2, 3, 16, 16)
@@ -93,7 +94,7 @@ def spectral_profile(images: Tensor) -> Tensor:
     Args:
         images: (N, C, H, W) floating, any range; C is 3 (RGB) or 1 (taken as luma).
     Returns:
-        (N, R), bins as in :func:`ffl.spectrum.radial_profile`; all 0 for an image whose profile is flat.
+        (N, R), bins as in ``ffl.spectrum.radial_profile``; all 0 for an image whose profile is flat.
     Raises:
         TypeError: not a floating tensor.
         ValueError: not a batch of images with 1 or 3 channels.

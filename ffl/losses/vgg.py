@@ -55,7 +55,7 @@ class VGGFeatures(nn.Module):
         ValueError: for a layer that the architecture doesn't have, or layers out of order.
         KeyError: for a weight that is not in ``state_dict``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> first_layer = {"features.0.weight": torch.randn(64, 3, 3, 3), "features.0.bias": torch.zeros(64)}
         >>> [features.shape for features in VGGFeatures(first_layer, "vgg16", ["relu1_1"])(torch.zeros(2, 3, 8, 8))]

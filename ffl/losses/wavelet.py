@@ -35,11 +35,12 @@ _SYM7 = (
 class WaveletLoss(PairLoss):
     r"""Weighted L1 distances of the stationary wavelet subbands of luma.
 
-    With :math:`W_b` the subbands of :func:`stationary_bands` and Y the luma of :math:`16 + 65.481 R + 128.553 G +
-    24.966 B`,
+    With $W_b$ the subbands of ``stationary_bands`` and Y the luma of $16 + 65.481 R + 128.553 G +
+    24.966 B$,
 
-    .. math::
-        L = \sum_{b \in \{LL, LH, HL, HH\}} \lambda_b \, \frac{1}{HW} \| W_b(Y_{fake}) - W_b(Y_{real}) \|_1,
+    $$
+    L = \sum_{b \in \{LL, LH, HL, HH\}} \lambda_b \, \frac{1}{HW} \| W_b(Y_{fake}) - W_b(Y_{real}) \|_1,
+    $$
 
     averaged over the leading axes. With more levels, LH, HL and HH of every level count, and LL of the first one
     alone.
@@ -49,15 +50,15 @@ class WaveletLoss(PairLoss):
     Args:
         wavelet: name of a discrete wavelet, such as "haar", "db4" or "sym7". Any but "sym7" needs PyWavelets.
         level: number of levels, each of which decomposes LL of the one before.
-        weights: :math:`\lambda` of LL, LH, HL and HH.
+        weights: $\lambda$ of LL, LH, HL and HH.
         dilated: spread the filters by 2^(j - 1) at level j, which makes the transform a stationary wavelet transform
             beyond the first level. The published code uses the same filters at each level, which is the default.
-        reduction: see :class:`ffl.losses.pair_loss.PairLoss`.
+        reduction: see ``ffl.losses.pair_loss.PairLoss``.
     Raises:
         ValueError: an impossible option.
         ffl.errors.MissingExtra: PyWavelets is needed and not installed.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from ffl.losses import WaveletLoss
         >>> fake, real = torch.zeros(2, 3, 16, 16), torch.ones(2, 3, 16, 16)
@@ -120,7 +121,7 @@ def stationary_bands(images: Tensor, wavelet: str = "sym7", level: int = 1, dila
 
     Args:
         images: (..., H, W), float32 or float64.
-        wavelet, level, dilated: see :class:`WaveletLoss`.
+        wavelet, level, dilated: see ``WaveletLoss``.
     Returns:
         (..., level, 4, H, W): LL, LH, HL, HH of each level.
     """

@@ -30,7 +30,7 @@ def gradient_share(terms: Mapping[str, Tensor], output: Tensor) -> dict[str, flo
     Returns:
         Shares by name, which add up to 1; empty where no term depends on ``output``.
 
-    Example:
+    Examples:
         >>> output = torch.zeros(4, requires_grad=True)
         >>> gradient_share({"a": 3 * output.sum(), "b": -output.sum()}, output)
         {'a': 0.75, 'b': 0.25}
@@ -66,7 +66,7 @@ class GradientShare(nn.Module):
     Raises:
         ValueError: if an argument is out of its range.
 
-    Example:
+    Examples:
         >>> from ffl import FocalFrequencyLoss
         >>> share, frequency = GradientShare(target=0.5), FocalFrequencyLoss()
         >>> real, fake = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16, requires_grad=True)

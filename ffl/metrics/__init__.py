@@ -107,7 +107,7 @@ def build_metric(
         MissingWeights: if its pretrained weights are not there.
         UserError: if there is no such metric.
 
-    Example:
+    Examples:
         >>> build_metric("psnr", crop_border=4).protocol()["crop_border"]
         4
     """
@@ -132,7 +132,7 @@ def task_metrics(task: str) -> list[str]:
     Returns:
         Keys of ``METRICS``, in the order of the columns of tables.
 
-    Example:
+    Examples:
         >>> task_metrics("translation")[:3]
         ['stlpips_alex', 'fid', 'fd_effnet_lite0']
     """

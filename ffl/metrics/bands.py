@@ -31,7 +31,7 @@ def octave_edges(height: int, width: int) -> list[float]:
     Returns:
         Increasing radii in cycles per image.
 
-    Example:
+    Examples:
         >>> octave_edges(64, 64)
         [0.5, 2.0, 4.0, 8.0, 16.0, 32.0]
     """
@@ -45,7 +45,7 @@ def octave_edges(height: int, width: int) -> list[float]:
 def band_labels(edges: list[float]) -> list[str]:
     """A name for each band that ``edges`` divide, in cycles per image.
 
-    Example:
+    Examples:
         >>> band_labels([0.5, 2.0, 4.0])
         ['mean', '1 to 2', '2 to 4', '4 and more']
     """
@@ -78,7 +78,7 @@ def coherence(bands: Mapping[str, Any]) -> list[float]:
     Raises:
         ValueError: if the bands are not of pairs.
 
-    Example:
+    Examples:
         >>> coherence({"real": [4.0, 4.0], "fake": [1.0, 4.0], "error": [1.0, 8.0]})  # half the contrast; unrelated
         [1.0, 0.0]
     """
@@ -117,7 +117,7 @@ class BandPower(Metric):
         height, width: of every image in pixels, at least 8.
         paired: whether each generated image belongs to the real one beside it, so that their difference is an error.
 
-    Example:
+    Examples:
         >>> power = BandPower(8, 8, paired=True)
         >>> grey = torch.full((1, 3, 8, 8), 10, dtype=torch.uint8)
         >>> power.update(grey, grey + 2)

@@ -34,7 +34,7 @@ class CoherenceTop(ImageMetric):
     It is 0 where real or generated images have no power there. Images may differ in size; each must have 8x8 pixels or
     more.
 
-    Example:
+    Examples:
         >>> real = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
         >>> real[..., 8, 8] = 200  # equal power at all frequencies
         >>> metric = CoherenceTop()

@@ -33,7 +33,7 @@ class FrechetDistance(FeatureMetric):
         MissingWeights: the network's weights are not there.
         UserError: there is no such network, or none was named.
 
-    Example:
+    Examples:
         >>> def brightness(images: Tensor) -> dict[str, Tensor]:  # stands for a network: 64 times the mean
         ...     return {"64": images.float().mean((1, 2, 3))[:, None].expand(-1, 64)}
         >>> metric = FrechetDistance(output="64", extractor=brightness)  # or features="effnet_lite0"
@@ -134,7 +134,7 @@ class FID(FrechetDistance):
         MissingWeights: the published file is wanted and not there.
         UserError: the weights do not fit.
 
-    Example:
+    Examples:
         >>> def brightness(images: Tensor) -> dict[str, Tensor]:  # stands for the network: 64 times the mean
         ...     return {"64": images.float().mean((1, 2, 3))[:, None].expand(-1, 64)}
         >>> metric = FID(feature="64", extractor=brightness)

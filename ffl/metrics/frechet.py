@@ -31,7 +31,7 @@ class FeatureStatistics:
         total: float64 (D,), their sum.
         outer: float64 (D, D), sum of their outer products.
 
-    Example:
+    Examples:
         >>> statistics = FeatureStatistics.of(torch.tensor([[1.0], [2.0], [6.0]]))
         >>> statistics.mean().item(), statistics.covariance().item()
         (3.0, 7.0)
@@ -92,7 +92,7 @@ def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: 
     Raises:
         ValueError: if shapes disagree or a value is not finite.
 
-    Example:
+    Examples:
         >>> round(frechet_distance([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]], [3.0, 0.0], [[4.0, 0.0], [0.0, 1.0]]), 9)
         10.0
     """

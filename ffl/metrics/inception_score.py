@@ -36,7 +36,7 @@ def inception_score(logits: Tensor, splits: int = 10, shuffle: bool = True) -> t
     Raises:
         ValueError: if there are fewer rows than splits.
 
-    Example:
+    Examples:
         >>> certain = 1000 * torch.eye(4)  # one image of each of four classes
         >>> inception_score(certain, splits=1)
         (4.0, 0.0)
@@ -130,7 +130,7 @@ class InceptionScore(ClassScore):
         MissingWeights: the published file is wanted and not there.
         UserError: the weights do not fit.
 
-    Example:
+    Examples:
         >>> def two_classes(images: Tensor) -> dict[str, Tensor]:  # stands for the network: dark or bright
         ...     bright = (images.float().mean((1, 2, 3)) > 127).long()
         ...     return {"logits_unbiased": 1000.0 * torch.eye(1008)[bright]}

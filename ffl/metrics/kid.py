@@ -36,7 +36,7 @@ def kernel_distance(real: Tensor, fake: Tensor) -> Tensor:
     Raises:
         ValueError: if a set has fewer than two features, or their lengths differ.
 
-    Example:
+    Examples:
         >>> kernel_distance(torch.tensor([[0.0], [0.0]]), torch.tensor([[1.0], [1.0]])).item()  # 1 + 2³ - 2
         7.0
     """
@@ -75,7 +75,7 @@ class KernelDistance(TwoSampleMetric):
         MissingWeights: the network's weights are not there.
         UserError: there is no such network, or none was named.
 
-    Example:
+    Examples:
         >>> def brightness(images: Tensor) -> dict[str, Tensor]:  # stands for a network: 64 times the mean
         ...     return {"64": images.float().mean((1, 2, 3))[:, None].expand(-1, 64)}
         >>> metric = KernelDistance(output="64", extractor=brightness)
@@ -112,7 +112,7 @@ class KID(KernelDistance):
         MissingWeights: the published file is wanted and not there.
         UserError: the weights do not fit.
 
-    Example:
+    Examples:
         >>> def brightness(images: Tensor) -> dict[str, Tensor]:  # stands for the network: 2048 times the mean
         ...     return {"2048": images.float().mean((1, 2, 3))[:, None].expand(-1, 2048)}
         >>> metric = KID(extractor=brightness)

@@ -75,7 +75,7 @@ class LPIPS(PairMetric):
         MissingWeights: the published file is wanted and not there.
         UserError: the weights do not fit.
 
-    Example:
+    Examples:
         >>> metric = LPIPS(state_dict=untrained_lpips().state_dict())
         >>> images = torch.arange(3 * 64 * 64).view(1, 3, 64, 64).to(torch.uint8)
         >>> metric.update(images, images)

@@ -46,7 +46,7 @@ def mse(fake: Tensor, real: Tensor, crop_border: int = 0) -> Tensor:
     Raises:
         TypeError, ValueError: if these are no such pairs, or ``crop_border`` leaves nothing of them.
 
-    Example:
+    Examples:
         >>> black = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
         >>> mse(black + 5, black).item()
         25.0
@@ -80,7 +80,7 @@ def psnr(fake: Tensor, real: Tensor, crop_border: int = 0) -> Tensor:
     Raises:
         TypeError, ValueError: as ``mse``.
 
-    Example:
+    Examples:
         >>> black = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
         >>> psnr(black + 255, black).item(), psnr(black, black).item()
         (0.0, inf)
@@ -107,7 +107,7 @@ def lfd(fake: Tensor, real: Tensor, crop_border: int = 0) -> Tensor:
     Raises:
         TypeError, ValueError: as ``mse``.
 
-    Example:
+    Examples:
         >>> image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
         >>> lfd(image, image).item()
         0.0
@@ -136,7 +136,7 @@ class ErrorMetric(PairMetric):
 class MSE(ErrorMetric):
     """Mean over images of ``mse``.
 
-    Example:
+    Examples:
         >>> black = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
         >>> metric = MSE()
         >>> metric.update(black + 5, black)
@@ -156,7 +156,7 @@ class MSE(ErrorMetric):
 class PSNR(ErrorMetric):
     """Mean over images of ``psnr``: infinite as soon as one pair is identical.
 
-    Example:
+    Examples:
         >>> black = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
         >>> metric = PSNR()
         >>> metric.update(black + 255, black)
@@ -176,7 +176,7 @@ class PSNR(ErrorMetric):
 class LFD(ErrorMetric):
     """Mean over images of ``lfd``.
 
-    Example:
+    Examples:
         >>> image = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
         >>> metric = LFD()
         >>> metric.update(image, image)

@@ -30,7 +30,7 @@ def covered_share(points: Tensor, cover: Tensor, k: int = 3) -> Tensor:
     Raises:
         ValueError: if there is no k-th neighbour, or the features differ in length.
 
-    Example:
+    Examples:
         >>> cover = torch.tensor([[0.0], [1.0], [10.0]])  # with k = 1 the radii are 1, 1 and 9
         >>> covered_share(torch.tensor([[-1.0], [-1.5], [1.5], [19.0], [20.0]]), cover, k=1).item()
         0.6
@@ -71,7 +71,7 @@ class GenerativePrecision(TwoSampleMetric):
         MissingWeights: the network's weights are not there.
         UserError: there is no such network.
 
-    Example:
+    Examples:
         >>> def brightness(images: Tensor) -> dict[str, Tensor]:  # stands for a network
         ...     return {"64": images.float().mean((1, 2, 3))[:, None].expand(-1, 64)}
         >>> grey = lambda *levels: torch.tensor(levels, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
@@ -109,7 +109,7 @@ class GenerativeRecall(GenerativePrecision):
 
     Arguments and errors are those of ``GenerativePrecision``.
 
-    Example:
+    Examples:
         >>> def brightness(images: Tensor) -> dict[str, Tensor]:  # stands for a network
         ...     return {"64": images.float().mean((1, 2, 3))[:, None].expand(-1, 64)}
         >>> grey = lambda *levels: torch.tensor(levels, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)

@@ -62,7 +62,7 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> T
     Raises:
         ValueError: if the shapes differ.
 
-    Example:
+    Examples:
         >>> confusion_matrix(torch.tensor([0, 1, 1, 0]), torch.tensor([0, 0, 1, -1]), num_classes=2).tolist()
         [[1, 1], [0, 1]]
     """
@@ -101,7 +101,7 @@ def mean_iou(confusion: Tensor, absent: Literal["skip", "zero"]) -> Tensor:
     Returns:
         float64 scalar in [0, 1].
 
-    Example:
+    Examples:
         >>> confusion = torch.tensor([[3, 1], [0, 0]])
         >>> mean_iou(confusion, "skip").item()  # 3/4 and 0/1
         0.375
@@ -115,7 +115,7 @@ def mean_iou(confusion: Tensor, absent: Literal["skip", "zero"]) -> Tensor:
 def pixel_accuracy(confusion: Tensor, ignored: Tensor | int = 0) -> Tensor:
     """Correct pixels over counted and ``ignored`` ones: float64 scalar in [0, 1], NaN if there are none.
 
-    Example:
+    Examples:
         >>> confusion = torch.tensor([[3, 1], [0, 0]])
         >>> pixel_accuracy(confusion).item(), pixel_accuracy(confusion, ignored=4).item()
         (0.75, 0.375)
@@ -218,7 +218,7 @@ class SegmentationScore(ImageMetric):
 class MeanIoU(SegmentationScore):
     """Mean intersection over union (Table 5, mIoU).
 
-    Example:
+    Examples:
         >>> from ffl.metrics.segmenters import DRNArch, DRNSeg
         >>> network = DRNSeg(DRNArch(bottleneck=False, depths=(1, 1, 1, 1), channels=(2,) * 8), num_classes=19)
         >>> network.seg.bias.data[0] = 1e6  # a network that takes everything for class 0, road
@@ -244,7 +244,7 @@ class MeanIoU(SegmentationScore):
 class PixelAccuracy(SegmentationScore):
     """Correct pixels over evaluated pixels.
 
-    Example:
+    Examples:
         >>> from ffl.metrics.segmenters import DRNArch, DRNSeg
         >>> network = DRNSeg(DRNArch(bottleneck=False, depths=(1, 1, 1, 1), channels=(2,) * 8), num_classes=19)
         >>> network.seg.bias.data[0] = 1e6  # a network that takes everything for class 0, road
@@ -269,7 +269,7 @@ class PixelAccuracy(SegmentationScore):
 class PixelAccuracyAll(SegmentationScore):
     """Correct pixels over all pixels: ignored ones count as wrong.
 
-    Example:
+    Examples:
         >>> from ffl.metrics.segmenters import DRNArch, DRNSeg
         >>> network = DRNSeg(DRNArch(bottleneck=False, depths=(1, 1, 1, 1), channels=(2,) * 8), num_classes=19)
         >>> network.seg.bias.data[0] = 1e6  # a network that takes everything for class 0, road

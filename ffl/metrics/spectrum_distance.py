@@ -32,7 +32,7 @@ def spectrum_distance(real: Tensor, fake: Tensor, first_radius: int = 1) -> Tens
     Raises:
         ValueError: if the profiles differ in length.
 
-    Example:
+    Examples:
         >>> real = torch.tensor([9.0, 4.0, 1.0])
         >>> round(spectrum_distance(real, real / 2).item(), 9)  # ln 2 at every radius
         0.693147181
@@ -48,7 +48,7 @@ class SpectrumDistance(GatheringMetric):
 
     Profiles are averaged over the images of a set before the logarithm. All images must have one size, 2x2 or more.
 
-    Example:
+    Examples:
         >>> real = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
         >>> real[..., 8, 8] = 200  # equal power at all frequencies
         >>> metric = SpectrumDistance()
@@ -139,7 +139,7 @@ class SpectrumDistance(GatheringMetric):
 class SpectrumDistanceTop(SpectrumDistance):
     """``SpectrumDistance`` over the top octave: radii above R / 2, where upsampling leaves its traces.
 
-    Example:
+    Examples:
         >>> real = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
         >>> real[..., 8, 8] = 200  # equal power at all frequencies
         >>> metric = SpectrumDistanceTop()

@@ -66,7 +66,7 @@ def ssim(fake: Tensor, real: Tensor, crop_border: int = 0) -> Tensor:
     Raises:
         TypeError, ValueError: if these are no such pairs, or ``crop_border`` leaves less than 11 pixels.
 
-    Example:
+    Examples:
         >>> black = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
         >>> round(ssim(black, black).item(), 9), round(ssim(black, black + 255).item(), 4)
         (1.0, 0.0001)
@@ -146,7 +146,7 @@ class SSIM(PairMetric):
     Args:
         crop_border: pixels to leave out on each side.
 
-    Example:
+    Examples:
         >>> image = torch.arange(3 * 16 * 16).view(1, 3, 16, 16).to(torch.uint8)
         >>> metric = SSIM()
         >>> metric.update(image, image)

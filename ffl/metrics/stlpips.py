@@ -27,7 +27,7 @@ class STLPIPS(PairMetric):
         MissingWeights: the package is wanted and not installed.
         UserError: the weights do not fit.
 
-    Example:
+    Examples:
         >>> from ffl.networks.stlpips import random_weights
         >>> metric = STLPIPS(state_dict=random_weights("alex"))
         >>> images = torch.arange(3 * 64 * 64).view(1, 3, 64, 64).to(torch.uint8)

@@ -91,7 +91,7 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite0(nn.Module):
     """The network, with random weights; ``load_efficientnet_lite0`` gives the trained one.
 
-    Example:
+    Examples:
         >>> outputs = EfficientNetLite0().eval()(torch.zeros(1, 3, 224, 224))
         >>> {name: tuple(output.shape) for name, output in outputs.items()}
         {'features': (1, 1280), 'logits': (1, 1000)}

@@ -72,7 +72,7 @@ class ShiftTolerantLPIPS(nn.Module):
     Args:
         network: "alex" or "vgg".
 
-    Example:
+    Examples:
         >>> distance = ShiftTolerantLPIPS("alex")
         >>> x, y = torch.rand(2, 4, 3, 32, 32) * 2 - 1
         >>> distance(x, x).tolist(), tuple(distance.per_layer(x, y).shape)

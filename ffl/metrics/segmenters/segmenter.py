@@ -291,7 +291,7 @@ def upernet_size(size: Sequence[int], short_side: int) -> tuple[int, int]:
     Returns:
         (height, width), multiples of 32.
 
-    Example:
+    Examples:
         >>> upernet_size((256, 256), 300)
         (320, 320)
     """
