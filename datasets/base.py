@@ -6,12 +6,13 @@ loaded.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.decoding import ArraySpec
 from ffl.errors import UserError
 
 Split = Literal["train", "val", "test"]
@@ -22,8 +23,43 @@ class NoSplit(UserError):
     """A split that the data set does not have; the message says which it has, or how to make one."""
 
 
+class Rows(Protocol):
+    """Where the pixels of items come from: arrays, or files that are decoded when they are asked for.
+
+    Attributes:
+        specs: by name, type and shape (..., h, w) of each array of an item.
+    """
+
+    @property
+    def specs(self) -> Mapping[str, ArraySpec]: ...
+
+    def crops(self, rows: np.ndarray, size: tuple[int, int], offsets: np.ndarray) -> dict[str, np.ndarray]:
+        """A crop of each row, of every array alike.
+
+        Args:
+            rows: int (N,).
+            size: (H, W) of the crops.
+            offsets: int (N, 2), top and left of each crop.
+        Returns:
+            By name, (N, ..., H, W), copies that the caller may change.
+        """
+        ...
+
+
+class ArrayRows:
+    """Rows of arrays that hold all pixels, (M, ..., h, w), in memory or memory-mapped."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.arrays = arrays
+        self.specs = {name: ArraySpec(str(array.dtype), array.shape[1:]) for name, array in arrays.items()}
+
+    def crops(self, rows: np.ndarray, size: tuple[int, int], offsets: np.ndarray) -> dict[str, np.ndarray]:
+        """See ``Rows.crops``."""
+        return {name: gather_crops(array, rows, size, offsets) for name, array in self.arrays.items()}
+
+
 class ImageDataset:
-    """Items of one split, in memory or memory-mapped: images, and arrays of the same height and width beside them.
+    """Items of one split: images, and arrays of the same height and width beside them.
 
     Attributes:
         name: the data set's name in the registry.
@@ -39,11 +75,11 @@ class ImageDataset:
 
     Args:
         split: which split the items are.
-        arrays: ``image`` and ``source`` uint8 (M, 3, h, w), ``label`` and ``instance`` (M, h, w), as far as the data
-            set has them; may be memory-mapped.
+        pixels: ``image`` and ``source`` uint8 (3, h, w), ``label`` and ``instance`` (h, w), as far as the data set has
+            them, of M rows.
         names: N unique names.
         fingerprint, found, expected: see the attributes.
-        rows: int (N,), the row of each item in ``arrays``; None for all of them in order.
+        rows: int (N,), the row of each item in ``pixels``; None for the first N in order.
         image_size: (H, W) of the crops that a batch holds; None for (h, w).
         horizontal_flip: mirror each item with probability 1/2 where a batch is asked for with a seed.
         mirrored_ids: label ids that trade places when an item is mirrored, such as left and right eye.
@@ -57,7 +93,7 @@ class ImageDataset:
         self,
         split: Split,
         *,
-        arrays: Mapping[str, np.ndarray],
+        pixels: Rows,
         names: Sequence[str],
         fingerprint: str,
         found: int,
@@ -67,11 +103,11 @@ class ImageDataset:
         horizontal_flip: bool = False,
         mirrored_ids: Mapping[int, int] | None = None,
     ) -> None:
-        height, width = next(iter(arrays.values())).shape[-2:]
-        for name, array in arrays.items():
-            if name in ("image", "source") and (array.shape[1:-2] != (3,) or array.dtype != np.uint8):
-                raise ValueError(f"{name} must be uint8 (M, 3, H, W), got {array.dtype} {array.shape}")
-        rows = np.arange(len(next(iter(arrays.values())))) if rows is None else rows
+        height, width = next(iter(pixels.specs.values())).shape[-2:]
+        for name, spec in pixels.specs.items():
+            if name in ("image", "source") and (spec.dtype, spec.shape[:-2]) != ("uint8", (3,)):
+                raise ValueError(f"{name} must be uint8 (3, H, W), got {spec.dtype} {spec.shape}")
+        rows = np.arange(len(names)) if rows is None else rows
         if len(names) != len(rows) or len(set(names)) != len(names):
             raise ValueError(f"{len(rows)} items need as many unique names, got {len(set(names))}")
         self.split = split
@@ -81,7 +117,7 @@ class ImageDataset:
         self.found = found
         self.expected = expected
         self.horizontal_flip = horizontal_flip
-        self._arrays = arrays
+        self._pixels = pixels
         self._rows = rows
         self._margin = np.array([height - self.image_size[0], width - self.image_size[1]])
         # As a table of all ids, since a label map is translated by one look-up a pixel.
@@ -123,8 +159,7 @@ class ImageDataset:
             offsets = (draws[:, :2] * (self._margin + 1)).astype(np.int64)
             flips = (draws[:, 2] < 0.5) & self.horizontal_flip
         batch = {"index": torch.from_numpy(indices)}
-        for name, array in self._arrays.items():
-            crops = gather_crops(array, self._rows[indices], self.image_size, offsets)
+        for name, crops in self._pixels.crops(self._rows[indices], self.image_size, offsets).items():
             crops[flips] = crops[flips][..., ::-1]
             if name == "label":
                 crops[flips] = self._mirrored_ids[crops[flips]]

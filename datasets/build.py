@@ -86,7 +86,7 @@ def decode_items(
     Args:
         root: folder of the source files.
         items: per row, the paths of its files.
-        decode: picklable; see ``datasets.cache.Decoder``.
+        decode: picklable; see ``datasets.decoding.Decoder``.
         targets: ``.npy`` files of arrays (rows, ...).
         label: what the progress bar says.
         stop_at_problem: end at the first item that cannot be decoded.

@@ -1,9 +1,15 @@
-"""Decoded images on disk: decoded once, then mapped into memory.
+"""Images on disk, ready for batches: decoded once and mapped into memory, or packed as they are and decoded again.
 
-A cache is a folder: one plain ``.npy`` file for each array of the items, with a row per item, and ``cache.json``. The
-JSON holds the key, a checksum of each block of each file, and a digest of the source files. The key covers the
+A cache is a folder with ``cache.json`` and, of one of two forms,
+
+- ``pixels``: one plain ``.npy`` file for each array of the items, with a row per item;
+- ``files``: the bytes of the source files one after the other, ``files.bin``, and where each begins and its checksum,
+  ``index.npy``. See ``datasets.packed``.
+
+The JSON holds the key, a checksum of each block of each file, and a digest of the source files. The key covers the
 list of source files (path, size, time of modification) and everything that decides on the pixels, so a changed file or
-option makes another cache. The digest covers the bytes of the source files, so it is the same on every machine.
+option makes another cache. The digest covers the bytes of the source files, so it is the same on every machine and in
+both forms.
 
 A cache is written under another name and renamed when it is complete, so a build that is killed leaves nothing that
 could be taken for a cache. Of several processes that need the same cache at once one builds it; the others wait for a
@@ -18,26 +24,29 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import PIL
 
+from datasets.base import ArrayRows, Rows
 from datasets.build import decode_items
-from datasets.decoding import ArraySpec
+from datasets.decoding import ArraySpec, Decoder
+from datasets.packed import INDEX, PACKED, PackedRows, pack_items
 from ffl.errors import UserError
 from ffl.files import write_text
 
 log = logging.getLogger(__name__)
 
 OnError = Literal["fail", "skip"]
+Form = Literal["pixels", "files"]
 Item = tuple[str, ...]  # what is decoded together: paths relative to the root, in the order that the decoder takes them
 
-FORMAT = 2
+FORMAT = 3
 BLOCK = 8 << 20
 # Opening reads and checks up to this many bytes of each file: all of a small one, evenly spread blocks of a large one.
 CHECKED_BYTES = 1 << 30
@@ -45,52 +54,48 @@ CHECKED_BYTES = 1 << 30
 IN_MEMORY_BYTES = 64 << 20
 
 
-class Decoder(Protocol):
-    """Makes the arrays of an item from the bytes of its files.
-
-    It must be a frozen dataclass, so that it can be sent to worker processes and its fields can enter the key. The
-    output may depend on nothing but those and the bytes. It raises ValueError, with the reason, for files that it
-    cannot decode.
-    """
-
-    @property
-    def arrays(self) -> dict[str, ArraySpec]: ...
-
-    # One positional argument of bytes for each file of an item.
-    @property
-    def __call__(self) -> Callable[..., dict[str, np.ndarray]]: ...
-
-
 class Damaged(Exception):
     """A folder that is not a complete and intact cache."""
 
 
-class CachedArrays:
-    """The arrays of a cache.
+class Cache:
+    """An intact cache.
 
     Attributes:
         path: of its folder.
-        arrays: by name, (rows, *shape); memory-mapped and read-only, or in memory where small.
+        pixels: all its rows.
         rows: int64, the rows that could be decoded, in the order of the items.
         digest: hex SHA-256 of the source files' bytes, over ``rows``.
         problems: (item, reason) of the items that could not be decoded.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any], num_items: int, specs: Mapping[str, ArraySpec]) -> None:
+    def __init__(
+        self, path: Path, about: Mapping[str, Any], items: Sequence[Item], decoder: Decoder, form: Form
+    ) -> None:
         self.path = path
         self.digest: str = about["digest"]
         self.problems: list[tuple[int, str]] = [(index, reason) for index, reason in about["problems"]]
-        kept = np.ones(num_items, dtype=bool)
+        kept = np.ones(len(items), dtype=bool)
         kept[[index for index, _ in self.problems]] = False
         self.rows = np.flatnonzero(kept)
-        self.arrays: dict[str, np.ndarray] = {}
-        small = sum(_array_file(path, name).stat().st_size for name in specs) < IN_MEMORY_BYTES
-        for name, spec in specs.items():
-            array = np.load(_array_file(path, name), mmap_mode=None if small else "r", allow_pickle=False)
-            # What a file says of itself is not believed: it has to be what the decoder makes.
-            if (array.shape, array.dtype) != ((num_items, *spec.shape), np.dtype(spec.dtype)):
-                raise Damaged(f"{name} is {array.dtype} {array.shape}")
-            self.arrays[name] = array
+        self.pixels: Rows
+        if form == "files":
+            self.pixels = PackedRows(path, decoder, [len(item) for item in items])
+        else:
+            self.pixels = ArrayRows(_load_arrays(path, len(items), decoder.arrays))
+
+
+def _load_arrays(path: Path, num_items: int, specs: Mapping[str, ArraySpec]) -> dict[str, np.ndarray]:
+    """The arrays of a cache of pixels by name; memory-mapped and read-only, or in memory where small."""
+    arrays = {}
+    small = sum(_array_file(path, name).stat().st_size for name in specs) < IN_MEMORY_BYTES
+    for name, spec in specs.items():
+        array = np.load(_array_file(path, name), mmap_mode=None if small else "r", allow_pickle=False)
+        # What a file says of itself is not believed: it has to be what the decoder makes.
+        if (array.shape, array.dtype) != ((num_items, *spec.shape), np.dtype(spec.dtype)):
+            raise Damaged(f"{name} is {array.dtype} {array.shape}")
+        arrays[name] = array
+    return arrays
 
 
 def open_cache(
@@ -100,10 +105,11 @@ def open_cache(
     items: Sequence[Item],
     decoder: Decoder,
     *,
+    form: Form = "pixels",
     on_error: OnError = "fail",
     workers: int | None = None,
-) -> CachedArrays:
-    """The decoded items, built first where there is no intact cache of them.
+) -> Cache:
+    """The cache of items, built first where there is no intact one.
 
     Args:
         cache_dir: folder for caches; made where absent.
@@ -111,22 +117,23 @@ def open_cache(
         root: folder that the items' paths are relative to; not part of the key, so a data set may be moved.
         items: what to decode.
         decoder: how.
+        form: of the cache.
         on_error: "fail" raises for an item that cannot be decoded; "skip" leaves it out, counted and logged.
         workers: processes that decode; None takes one per available core, 8 at most.
     Raises:
         UserError: an item cannot be decoded, or the cache cannot be written.
     """
     key = cache_key(root, items, decoder)
-    path = cache_dir / f"{label}-{key[:20]}.cache"
-    cache = _load_if_intact(path, key, len(items), decoder.arrays)
+    path = cache_dir / f"{label}-{key[:20]}{'' if form == 'pixels' else '-' + form}.cache"
+    cache = _load_if_intact(path, key, items, decoder, form)
     if cache is None:
         try:
             cache_dir.mkdir(parents=True, exist_ok=True)
             with _hold_lock(path.with_suffix(".lock")):
                 # Another process may have built it while this one waited.
-                cache = _load_if_intact(path, key, len(items), decoder.arrays)
+                cache = _load_if_intact(path, key, items, decoder, form)
                 if cache is None:
-                    cache = _build(path, key, root, items, decoder, on_error, workers)
+                    cache = _build(path, key, root, items, decoder, form, on_error, workers)
         except OSError as err:
             raise UserError(f"cannot write the image cache {path}: {err.strerror or err}; set cache_dir") from err
     # A cache that was built with gaps, under on_error=skip, is still an error to those who want none.
@@ -161,21 +168,30 @@ def cache_key(root: Path, items: Sequence[Item], decoder: Decoder) -> str:
 
 def describe(decoder: Decoder) -> dict[str, Any]:
     """What decides on the decoder's output: its class and its fields."""
-    return {"decoder": type(decoder).__name__, **asdict(decoder)}  # type: ignore[call-overload]
+    made: dict[str, Any] = {"decoder": type(decoder).__name__, **asdict(decoder)}  # type: ignore[call-overload]
+    # Caches and fingerprints from before there was a choice are those of Pillow.
+    if made.get("jpeg") == "pillow":
+        del made["jpeg"]
+    return made
 
 
-def _load_if_intact(path: Path, key: str, num_items: int, specs: Mapping[str, ArraySpec]) -> CachedArrays | None:
+def _load_if_intact(path: Path, key: str, items: Sequence[Item], decoder: Decoder, form: Form) -> Cache | None:
     """The cache, unless it is absent or damaged."""
     if not path.exists():
         return None
     try:
         about = read_about(path, key)
-        for name in specs:
-            check_blocks(_array_file(path, name), about["blocks"][name], CHECKED_BYTES)
-        return CachedArrays(path, about, num_items, specs)
+        for name in _file_names(decoder, form):
+            check_blocks(path / name, about["blocks"][name], CHECKED_BYTES)
+        return Cache(path, about, items, decoder, form)
     except (Damaged, OSError, EOFError, KeyError, TypeError, ValueError, IndexError, RecursionError) as err:
         log.warning("image cache %s is damaged (%s); building it anew", path, err)
         return None
+
+
+def _file_names(decoder: Decoder, form: Form) -> list[str]:
+    """The files of a cache beside ``cache.json``."""
+    return [PACKED, INDEX] if form == "files" else [f"{name}.npy" for name in decoder.arrays]
 
 
 def _array_file(path: Path, name: str) -> Path:
@@ -238,29 +254,33 @@ def _build(
     root: Path,
     items: Sequence[Item],
     decoder: Decoder,
+    form: Form,
     on_error: OnError,
     workers: int | None,
-) -> CachedArrays:
-    """Decode all items into a new folder, then give it its name. The caller holds the lock."""
+) -> Cache:
+    """Make all items' files in a new folder, then give it its name. The caller holds the lock."""
     started = time.monotonic()
     for left_over in path.parent.glob(f"{path.stem}.*.partial"):
         shutil.rmtree(left_over, ignore_errors=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
-        # Make the files at their full size. On a full disk this is an error; a write to a memory map would be fatal.
         partial.mkdir()
-        files = {name: _array_file(partial, name) for name in decoder.arrays}
-        for name, spec in decoder.arrays.items():
-            np.lib.format.open_memmap(files[name], "w+", spec.dtype, (len(items), *spec.shape))
-            with open(files[name], "r+b") as file:
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, files[name].stat().st_size)
-        # Decode into them.
-        digests, problems = decode_items(root, items, decoder, files, path.stem, on_error == "fail", workers)
+        stop = on_error == "fail"
+        if form == "files":
+            digests, problems = pack_items(root, items, decoder, partial, path.stem, stop, workers)
+        else:
+            # Arrays at their full size. On a full disk this is an error; a write to a memory map would be fatal.
+            targets = {name: _array_file(partial, name) for name in decoder.arrays}
+            for name, spec in decoder.arrays.items():
+                np.lib.format.open_memmap(targets[name], "w+", spec.dtype, (len(items), *spec.shape))
+                with open(targets[name], "r+b") as file:
+                    if hasattr(os, "posix_fallocate"):
+                        os.posix_fallocate(file.fileno(), 0, targets[name].stat().st_size)
+            digests, problems = decode_items(root, items, decoder, targets, path.stem, stop, workers)
         if problems and on_error == "fail":
             raise _undecodable(root, items[problems[0][0]], problems[0][1])
         # Add the checksums, once all data is on the disk.
-        blocks = {name: _sync_and_sum(file) for name, file in files.items()}
+        blocks = {name: _sync_and_sum(partial / name) for name in _file_names(decoder, form)}
         digest = hashlib.sha256(b"".join(digest for digest in digests if digest is not None)).hexdigest()
         about = {"key": key, "digest": digest, "problems": problems, "blocks": blocks}
         write_text(partial / "cache.json", json.dumps({**about, "checksum": _checksum(about)}))
@@ -271,7 +291,7 @@ def _build(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     log.info("built %s: %d items in %.1f s", path, len(items), time.monotonic() - started)
-    return CachedArrays(path, about, len(items), decoder.arrays)
+    return Cache(path, about, items, decoder, form)
 
 
 def _sync_and_sum(path: Path) -> list[int]:

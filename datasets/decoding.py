@@ -4,13 +4,15 @@ The steps are those of the authors' pipeline (Pillow, then torchvision's ``Resiz
 images), bit for bit on ordinary RGB files; ``ffl.decoding`` says what becomes of others.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from ffl.decoding import decode_rgb
+from ffl.decoding import JPEGDecoder, decode_rgb
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,22 @@ class ArraySpec:
 
     dtype: str
     shape: tuple[int, ...]
+
+
+class Decoder(Protocol):
+    """Makes the arrays of an item from the bytes of its files.
+
+    It must be a frozen dataclass, so that it can be sent to worker processes and its fields can enter the key. The
+    output may depend on nothing but those and the bytes. It raises ValueError, with the reason, for files that it
+    cannot decode. A field ``jpeg`` says which decoder takes JPEG files.
+    """
+
+    @property
+    def arrays(self) -> dict[str, ArraySpec]: ...
+
+    # One positional argument of bytes for each file of an item.
+    @property
+    def __call__(self) -> Callable[..., dict[str, np.ndarray]]: ...
 
 
 def undecodable(data: bytes) -> str | None:
@@ -59,6 +77,7 @@ class ResizeCrop:
 
     image_size: int
     exif_orientation: bool = False
+    jpeg: JPEGDecoder = "pillow"
 
     @property
     def arrays(self) -> dict[str, ArraySpec]:
@@ -67,5 +86,5 @@ class ResizeCrop:
 
     def __call__(self, data: bytes) -> dict[str, np.ndarray]:
         # Resized first and then cropped, as in the paper's pipeline: the shorter side stays whole.
-        image = resize_shorter_side(decode_rgb(data, self.exif_orientation), self.image_size)
+        image = resize_shorter_side(decode_rgb(data, self.exif_orientation, self.jpeg), self.image_size)
         return {"image": np.asarray(center_crop(image, self.image_size)).transpose(2, 0, 1)}

@@ -10,19 +10,23 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from datasets.base import ImageDataset, NoSplit, Split
-from datasets.cache import Decoder, Item, OnError, describe, open_cache
-from datasets.decoding import ResizeCrop
+from datasets.cache import Form, Item, OnError, describe, open_cache
+from datasets.decoding import Decoder, ResizeCrop
 from datasets.listing import Listing, hold_out_val, item_names
+from ffl.decoding import JPEGDecoder
 from ffl.errors import UserError
 from ffl.ranges import Count, Whole
 from ffl.training.provenance import content_hash
 
 log = logging.getLogger(__name__)
+
+# Sides of images, in pixels, from which decoded ones take far more room than their files: 94 GB for CelebA-HQ at 1024.
+PACKED_FROM = 512
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,10 @@ class FileImages(ImageDataset):
         val_images: images held out of train for val; without effect where the data set itself has a val split.
         on_error: "fail" or "skip", for images that cannot be decoded.
         workers: decoding processes while the cache is built; None for one per core, 8 at most.
+        cache: "pixels" decodes every image once and keeps its pixels; "files" packs the files and decodes them for each
+            batch, on several threads. None takes files where images have ``PACKED_FROM`` pixels or more on a side.
+        decoder: "pillow", as in the paper, or "turbo", torchvision's for JPEG files, which takes half the time; see
+            ``ffl.decoding``.
         options: of ``prepare`` and of ``list_files``.
     Raises:
         UserError: files are missing, there is no such split, an image cannot be decoded or the cache not written.
@@ -94,6 +102,8 @@ class FileImages(ImageDataset):
         val_images: Whole = 0,
         on_error: OnError = "fail",
         workers: Count | None = None,
+        cache: Form | None = None,
+        decoder: JPEGDecoder = "pillow",
         **options: Any,
     ) -> None:
         # A misspelt option is an error here too, for callers whose options no configuration has checked.
@@ -107,26 +117,31 @@ class FileImages(ImageDataset):
         # Their pixels.
         size = (image_size, image_size * self.aspect)
         prepared = self.prepare(split, listing, paths, size, **{k: v for k, v in options.items() if k in of_kind})
-        height, width = next(iter(prepared.decoder.arrays.values())).shape[-2:]
-        cache = open_cache(
+        decode = replace(prepared.decoder, jpeg=decoder)  # type: ignore[type-var]
+        height, width = next(iter(decode.arrays.values())).shape[-2:]
+        form: Form = cache or ("files" if min(height, width) >= PACKED_FROM else "pixels")
+        if cache is None and form == "files":
+            log.info("%s: images of %dx%d stay files in the cache (cache=files)", self.name, width, height)
+        cached = open_cache(
             cache_dir,
             f"{self.name}-{split}-{width}x{height}",
             listing.root,
             prepared.items,
-            prepared.decoder,
+            decode,
+            form=form,
             on_error=on_error,
             workers=workers,
         )
         # Names are made unique before undecodable images are left out: a name never depends on what else decodes.
         unique = item_names(prepared.names)
-        names = [unique[row] for row in cache.rows.tolist()]
-        made_with = {**describe(prepared.decoder), "image_size": size}
+        names = [unique[row] for row in cached.rows.tolist()]
+        made_with = {**describe(decode), "image_size": size}
         super().__init__(
             split,
-            arrays=cache.arrays,
-            rows=cache.rows,
+            pixels=cached.pixels,
+            rows=cached.rows,
             names=names,
-            fingerprint=content_hash({"files": cache.digest, "names": names, "options": made_with}),
+            fingerprint=content_hash({"files": cached.digest, "names": names, "options": made_with}),
             found=listing.found,
             expected=listing.expected,
             image_size=size,

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.decoding import ArraySpec
-from ffl.decoding import decode_rgb, load_image
+from ffl.decoding import JPEGDecoder, decode_rgb, load_image
 
 SHOWN_IDS = 8
 # Photograph and label map may have different resolutions, but not different shapes, up to a rounded side.
@@ -41,6 +41,7 @@ class SemanticDecoder:
         ids: what the label maps may hold.
         image: whether there is a photograph.
         instance: whether there are instance maps.
+        jpeg: decoder of JPEG files, of photographs alone: a label map is never a JPEG file.
     """
 
     height: int
@@ -48,6 +49,7 @@ class SemanticDecoder:
     ids: LabelIds
     image: bool = True
     instance: bool = False
+    jpeg: JPEGDecoder = "pillow"
 
     @property
     def arrays(self) -> dict[str, ArraySpec]:
@@ -63,7 +65,7 @@ class SemanticDecoder:
     def __call__(self, *files: bytes) -> dict[str, np.ndarray]:
         remaining = list(files)
         decoded: dict[str, np.ndarray] = {}
-        photograph = decode_rgb(remaining.pop(0)) if self.image else None
+        photograph = decode_rgb(remaining.pop(0), jpeg=self.jpeg) if self.image else None
         label = decode_map(remaining.pop(0), "label map", self.ids.hint)
         if photograph is not None:
             _check_shapes("photograph", photograph, label)

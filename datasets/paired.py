@@ -15,7 +15,7 @@ from datasets.base import SPLITS, Split
 from datasets.decoding import ArraySpec
 from datasets.files import FileImages, Preparation, training_size
 from datasets.listing import Listing, find_images
-from ffl.decoding import decode_rgb
+from ffl.decoding import JPEGDecoder, decode_rgb
 from ffl.errors import UserError
 from ffl.ranges import Count
 
@@ -28,15 +28,16 @@ class PairDecoder:
 
     size: int
     direction: Direction
+    jpeg: JPEGDecoder = "pillow"
 
     @property
     def arrays(self) -> dict[str, ArraySpec]:
-        """See ``datasets.cache.Decoder``."""
+        """See ``datasets.decoding.Decoder``."""
         spec = ArraySpec("uint8", (3, self.size, self.size))
         return {"source": spec, "image": spec}
 
     def __call__(self, data: bytes) -> dict[str, np.ndarray]:
-        pair = decode_rgb(data)
+        pair = decode_rgb(data, jpeg=self.jpeg)
         if pair.width <= pair.height:
             raise ValueError(f"{pair.width} x {pair.height} pixels are not two pictures side by side")
         # An odd column falls to the right half, as officially.

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from datasets.base import ImageDataset, Split
+from datasets.base import ArrayRows, ImageDataset, Split
 from ffl.decoding import decode_rgb
 from ffl.errors import UserError
 from ffl.ranges import Count, Range
@@ -120,7 +120,7 @@ class Photos(ImageDataset):
             arrays["label"] = (brightness[:, 0] * (label_levels / 256)).to(torch.uint8).numpy()
         super().__init__(
             split,
-            arrays=arrays,
+            pixels=ArrayRows(arrays),
             names=names,
             fingerprint=content_hash(content),
             found=len(PHOTOGRAPHS),

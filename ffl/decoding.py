@@ -1,5 +1,8 @@
 """From the bytes of an image file to 8-bit RGB: one decoder for training and evaluation, Pillow as in the paper.
 
+"turbo" leaves JPEG files to torchvision, which takes half the time of Pillow. Both call libjpeg-turbo and give equal
+pixels where both are built with the same version of it; files that torchvision cannot read are left to Pillow.
+
 Ordinary RGB files give what ``Image.open(...).convert("RGB")`` does, bit for bit. For others:
 
 - EXIF orientation is not applied unless asked for, as in the authors' pipeline.
@@ -13,21 +16,30 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps
 
+JPEGDecoder = Literal["pillow", "turbo"]
+JPEG_MAGIC = b"\xff\xd8\xff"
 
-def decode_rgb(data: bytes, exif_orientation: bool = False) -> Image.Image:
+
+def decode_rgb(data: bytes, exif_orientation: bool = False, jpeg: JPEGDecoder = "pillow") -> Image.Image:
     """Decode an image file to 8-bit RGB.
 
     Args:
         data: the whole file.
         exif_orientation: turn the image as its EXIF tag says.
+        jpeg: decoder of JPEG files.
     Raises:
         ValueError: not an image, cut short, too large, or without a known range of values.
     """
     with _give_one_reason():
+        if jpeg == "turbo" and data[:3] == JPEG_MAGIC and not exif_orientation:
+            image = _by_torchvision(data)
+            if image is not None:
+                return image
         image = load_image(data)
         return to_rgb(ImageOps.exif_transpose(image) if exif_orientation else image)
 
@@ -42,6 +54,21 @@ def load_image(data: bytes) -> Image.Image:
         image: Image.Image = Image.open(io.BytesIO(data))
         image.load()
         return image
+
+
+def _by_torchvision(data: bytes) -> Image.Image | None:
+    """A colour JPEG; None where torchvision cannot read it, or it is grey or of four inks, for Pillow to convert."""
+    import torch
+    from torchvision.io import decode_jpeg
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the buffer is not writable, and nobody writes
+        encoded = torch.frombuffer(data, dtype=torch.uint8)
+    try:
+        pixels = decode_jpeg(encoded)
+    except RuntimeError:
+        return None
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy()) if len(pixels) == 3 else None
 
 
 @contextlib.contextmanager

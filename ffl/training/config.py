@@ -54,6 +54,8 @@ class TrainerConfig:
 FREE_KEYS = {
     "cache_dir",
     "data_root",
+    "dataset.cache",
+    "dataset.workers",
     "name",
     "output_root",
     "resume",

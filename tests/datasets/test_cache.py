@@ -65,10 +65,10 @@ def in_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cache_holds_what_a_plain_loop_decodes(tmp_path: Path, images: tuple[Path, list[str]]) -> None:
     folder, names = images
     first = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
-    assert np.array_equal(first.arrays["image"], plain_loop(folder, names))
+    assert np.array_equal(first.pixels.arrays["image"], plain_loop(folder, names))
     assert first.rows.tolist() == list(range(30))
     again = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
-    assert np.array_equal(again.arrays["image"], first.arrays["image"])
+    assert np.array_equal(again.pixels.arrays["image"], first.pixels.arrays["image"])
     assert again.digest == first.digest
     assert len(caches(tmp_path / "c")) == 1
 
@@ -78,7 +78,7 @@ def test_workers_build_the_same_file(tmp_path: Path, images: tuple[Path, list[st
     log = tmp_path / "log"
     decoder = Logged(8, log=str(log))
     parallel = open_cache(tmp_path / "c", "x", folder, items(names), decoder, workers=2)
-    assert np.array_equal(parallel.arrays["image"], plain_loop(folder, names))
+    assert np.array_equal(parallel.pixels.arrays["image"], plain_loop(folder, names))
     pids = log.read_text().split()
     assert len(pids) == 30
     assert len(set(pids) - {str(os.getpid())}) >= 1
@@ -99,9 +99,9 @@ def test_changed_files_and_options_make_another_cache(tmp_path: Path, images: tu
     before = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
     noise(12, 10, seed=99).save(folder / names[3])
     after = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
-    assert np.array_equal(after.arrays["image"], plain_loop(folder, names))
+    assert np.array_equal(after.pixels.arrays["image"], plain_loop(folder, names))
     assert after.digest != before.digest
-    assert open_cache(tmp_path / "c", "x", folder, items(names), ResizeCrop(9)).arrays["image"].shape[2] == 9
+    assert open_cache(tmp_path / "c", "x", folder, items(names), ResizeCrop(9)).pixels.arrays["image"].shape[2] == 9
     assert len(open_cache(tmp_path / "c", "x", folder, items(names[1:]), DECODER).rows) == 29
     assert len(caches(tmp_path / "c")) == 4
 
@@ -148,7 +148,7 @@ def test_damaged_cache_is_noticed_and_rebuilt(
     assert content(path) != intact
     rebuilt = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
     assert "damaged" in caplog.text
-    assert np.array_equal(rebuilt.arrays["image"], plain_loop(folder, names))
+    assert np.array_equal(rebuilt.pixels.arrays["image"], plain_loop(folder, names))
     assert content(path) == intact
 
 
@@ -163,7 +163,7 @@ def test_a_file_in_the_place_of_a_cache_is_replaced(tmp_path: Path, images: tupl
 def test_arrays_are_plain_npy_files(tmp_path: Path, images: tuple[Path, list[str]]) -> None:
     folder, names = images
     made = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
-    assert np.array_equal(np.load(made.path / "image.npy"), made.arrays["image"])
+    assert np.array_equal(np.load(made.path / "image.npy"), made.pixels.arrays["image"])
 
 
 def test_sampled_check_covers_first_and_last_block(
@@ -172,7 +172,7 @@ def test_sampled_check_covers_first_and_last_block(
     monkeypatch.setattr(cache, "BLOCK", 512)
     folder, names = images
     path = open_cache(tmp_path / "c", "x", folder, items(names), DECODER).path
-    sums = read_about(path, cache.cache_key(folder, items(names), DECODER))["blocks"]["image"]
+    sums = read_about(path, cache.cache_key(folder, items(names), DECODER))["blocks"]["image.npy"]
     file = path / "image.npy"
     assert len(sums) == -(-file.stat().st_size // 512) > 10
     for number in (0, len(sums) - 1):
@@ -214,7 +214,7 @@ def test_undecodable_images_can_be_skipped(
     good = [number for number in range(30) if number not in (0, 17)]
     assert made.rows.tolist() == good
     assert [index for index, _ in made.problems] == [0, 17]
-    assert np.array_equal(made.arrays["image"][made.rows], plain_loop(folder, [names[i] for i in good]))
+    assert np.array_equal(made.pixels.arrays["image"][made.rows], plain_loop(folder, [names[i] for i in good]))
     assert f"2 of 30 images skipped, such as {names[0]}" in caplog.text
     # A cache with gaps is still an error to those who want none.
     with pytest.raises(UserError, match=names[0]):
@@ -255,7 +255,7 @@ def test_dead_workers_are_replaced_by_this_process(
     folder, names = images
     made = open_cache(tmp_path / "c", "x", folder, items(names), DiesInWorker(8), workers=2)
     assert "ended early" in caplog.text
-    assert np.array_equal(made.arrays["image"], plain_loop(folder, names))
+    assert np.array_equal(made.pixels.arrays["image"], plain_loop(folder, names))
 
 
 def test_arrays_of_several_types(tmp_path: Path) -> None:
@@ -266,13 +266,13 @@ def test_arrays_of_several_types(tmp_path: Path) -> None:
         Image.fromarray(label).save(tmp_path / f"{number}_label.png")
         files.append((f"{number}.png", f"{number}_label.png"))
     made = open_cache(tmp_path / "c", "x", tmp_path, files, WithLabels(8))
-    assert {name: (array.dtype.name, array.shape) for name, array in made.arrays.items()} == {
+    assert {name: (array.dtype.name, array.shape) for name, array in made.pixels.arrays.items()} == {
         "image": ("uint8", (3, 3, 8, 8)),
         "label": ("uint16", (3, 8, 8)),
         "instance": ("int32", (3, 8, 8)),
     }
-    assert made.arrays["label"][:, 0, 0].tolist() == [1, 301, 601]
-    assert made.arrays["instance"][:, 7, 7].tolist() == [-1000, -301_000, -601_000]
+    assert made.pixels.arrays["label"][:, 0, 0].tolist() == [1, 301, 601]
+    assert made.pixels.arrays["instance"][:, 7, 7].tolist() == [-1000, -301_000, -601_000]
     # Every file of an item counts for the digest.
     Image.fromarray(np.full((8, 8), 9, dtype=np.uint16)).save(tmp_path / "1_label.png")
     assert open_cache(tmp_path / "c", "x", tmp_path, files, WithLabels(8)).digest != made.digest
@@ -283,13 +283,13 @@ def test_large_caches_stay_on_disk(
 ) -> None:
     folder, names = images
     small = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
-    assert not isinstance(small.arrays["image"], np.memmap)
+    assert not isinstance(small.pixels.arrays["image"], np.memmap)
     monkeypatch.setattr(cache, "IN_MEMORY_BYTES", 0)
     mapped = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
-    assert isinstance(mapped.arrays["image"], np.memmap)
+    assert isinstance(mapped.pixels.arrays["image"], np.memmap)
     with pytest.raises(ValueError, match="read-only"):
-        mapped.arrays["image"][0] = 0
-    assert np.array_equal(mapped.arrays["image"], small.arrays["image"])
+        mapped.pixels.arrays["image"][0] = 0
+    assert np.array_equal(mapped.pixels.arrays["image"], small.pixels.arrays["image"])
 
 
 BUILD = """
@@ -381,7 +381,7 @@ def test_a_killed_build_leaves_nothing_behind(tmp_path: Path, images: tuple[Path
     key = cache.cache_key(folder, items(names), decoder)
     assert list((tmp_path / "c").glob(f"x-{key[:20]}.*.partial")) != []
     made = open_cache(tmp_path / "c", "x", folder, items(names), decoder, workers=1)
-    assert np.array_equal(made.arrays["image"], plain_loop(folder, names))
+    assert np.array_equal(made.pixels.arrays["image"], plain_loop(folder, names))
     assert list((tmp_path / "c").glob("*.partial")) == []
 
 
@@ -419,8 +419,8 @@ def test_builds_killed_at_any_moment_end_in_the_cache_of_an_unbroken_one(
         {"key": "0" * 64},
         {"problems": [[10**9, "x"]]},
         {"problems": 5},
-        {"blocks": {"image": []}},
-        {"blocks": {"image": "x"}},
+        {"blocks": {"image.npy": []}},
+        {"blocks": {"image.npy": "x"}},
         {"blocks": {}},
         {"blocks": 5},
     ],
@@ -434,7 +434,7 @@ def test_what_a_cache_says_of_itself_is_not_believed(
     intact = content(path)
     rewrite_about(path, change)
     made = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
-    assert np.array_equal(made.arrays["image"], plain_loop(folder, names))
+    assert np.array_equal(made.pixels.arrays["image"], plain_loop(folder, names))
     assert "damaged" in caplog.text
     assert content(path) == intact
 
@@ -449,7 +449,7 @@ def test_arrays_of_another_shape_are_not_believed(
     np.save(path / "image.npy", array)
     rewrite_about(path, {"blocks": {"image": cache._sync_and_sum(path / "image.npy")}})
     made = open_cache(tmp_path / "c", "x", folder, items(names), DECODER)
-    assert np.array_equal(made.arrays["image"], plain_loop(folder, names))
+    assert np.array_equal(made.pixels.arrays["image"], plain_loop(folder, names))
     assert "damaged" in caplog.text
 
 

@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.base import ImageDataset, _mix, item_uniforms
+from datasets.base import ArrayRows, ImageDataset, _mix, item_uniforms
 
 
 def make(count: int = 40, **options: object) -> ImageDataset:
     images = np.random.RandomState(0).randint(0, 256, (count, 3, 6, 8), dtype=np.uint8)
     names = [f"item{number}" for number in range(count)]
-    return ImageDataset("train", arrays={"image": images}, names=names, fingerprint="f", found=count, **options)
+    pixels = ArrayRows({"image": images})
+    return ImageDataset("train", pixels=pixels, names=names, fingerprint="f", found=count, **options)
 
 
 def test_item_uniforms_follow_splitmix64() -> None:
@@ -44,7 +45,7 @@ def test_batch_gathers_uint8_in_the_order_asked_for() -> None:
     batch = dataset.batch(np.array([5, 3, 5]), None)
     assert batch["image"].dtype == torch.uint8
     assert torch.equal(batch["image"][0], batch["image"][2])
-    assert np.array_equal(batch["image"].numpy(), dataset._arrays["image"][[5, 3, 5]])
+    assert np.array_equal(batch["image"].numpy(), dataset._pixels.arrays["image"][[5, 3, 5]])
     assert batch["index"].tolist() == [5, 3, 5]
     assert dataset.image_size == (6, 8)
 
@@ -57,9 +58,8 @@ def test_batch_does_not_hand_out_the_data_itself() -> None:
 
 def test_rows_select_items() -> None:
     images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 2, 2), dtype=np.uint8)
-    dataset = ImageDataset(
-        "test", arrays={"image": images}, rows=np.array([4, 0, 2]), names=["a", "b", "c"], fingerprint="f", found=5
-    )
+    pixels, rows = ArrayRows({"image": images}), np.array([4, 0, 2])
+    dataset = ImageDataset("test", pixels=pixels, rows=rows, names=["a", "b", "c"], fingerprint="f", found=5)
     assert dataset.batch(np.arange(3), None)["image"][:, 0, 0, 0].tolist() == [4, 0, 2]
 
 
@@ -94,4 +94,4 @@ def test_index_outside_is_an_error(indices: list[int]) -> None:
 )
 def test_wrong_arrays_are_refused(shape: tuple[int, ...], dtype: str, names: list[str]) -> None:
     with pytest.raises(ValueError, match=r"must be uint8|unique names"):
-        ImageDataset("train", arrays={"image": np.zeros(shape, dtype)}, names=names, fingerprint="", found=2)
+        ImageDataset("train", pixels=ArrayRows({"image": np.zeros(shape, dtype)}), names=names, fingerprint="", found=2)
