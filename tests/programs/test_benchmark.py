@@ -90,6 +90,13 @@ def test_loss_is_measured_beside_the_authors(tmp_path: Path, capsys: pytest.Capt
     assert "loss, cpu, 1 thread\n" in capsys.readouterr().out
 
 
+def test_data_is_measured_beside_a_dataloader(tmp_path: Path) -> None:
+    (row,) = measured(tmp_path, "data")["data"]
+    assert set(row["rows_per_second"]) == {"files", "files_turbo", "pixels", "dataloader"}
+    assert all(rate > 0 for rate in row["rows_per_second"].values())
+    assert row["turbo_levels_apart"] <= 1
+
+
 def test_metrics_are_measured_and_equal_their_peers(tmp_path: Path) -> None:
     pytest.importorskip("pytorch_fid")
     rows = {row["metric"]: row for row in measured(tmp_path, "metrics")["metrics"]}
