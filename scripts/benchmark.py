@@ -8,6 +8,7 @@ overhead    what it adds to a training step of a model at the paper's size (Appe
 throughput  the autoencoder on CelebA (data_root) end to end, beside the authors' recipe, rewritten
 metrics     PSNR, SSIM, LFD, Fréchet distance and the networks of metrics, beside what others use
 data        images per second from the cache, of files and of pixels, beside a DataLoader that decodes
+gpu         loss and steps in fp32, tf32, bf16 and fp16, channels last, compiled, as graphs: on a GPU alone
 floor       training steps of StyleGAN2 and SPADE, beside their convolutions alone
 growth      cost against image size, batch and data set size; with json=FILE also growth.png and growth.md beside it
 
@@ -39,7 +40,7 @@ from ffl.training.trainer import choose_device
 from scripts.benchmarks.rows import describe_row, describe_target
 from scripts.benchmarks.timing import Conditions, limit_threads, num_cores
 
-Subset = Literal["loss", "losses", "overhead", "throughput", "metrics", "data", "floor", "growth"]
+Subset = Literal["loss", "losses", "overhead", "throughput", "metrics", "data", "gpu", "floor", "growth"]
 ModelName = Literal["ae", "vae", "pix2pix", "stylegan2", "spade"]
 BY_THREADS = ("loss", "losses", "metrics")  # short, and compared with code that has one thread
 

@@ -3,10 +3,13 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from datasets import build_dataset
+from ffl.training.compiling import compile_networks
+from ffl.training.config import PrecisionName
 from ffl.training.loader import Loader
 from ffl.training.model import Batch, Phase
 from ffl.training.objective import Objective
@@ -18,21 +21,35 @@ from models import build_model
 from scripts.benchmarks.timing import synchronise
 
 
-def build_step(config: Config, image_size: tuple[int, int], device: torch.device) -> TrainingStep:
+def build_step(
+    config: Config,
+    image_size: tuple[int, int],
+    device: torch.device,
+    *,
+    precision: PrecisionName = "fp32",
+    channels_last: bool = False,
+    compiled: bool = False,
+) -> TrainingStep:
     """The model of a configuration, with its initial weights and its optimisers.
 
     Args:
         config: composed from configs/train.yaml.
         image_size: (H, W) of the images.
         device: to train on.
+        precision, channels_last, compiled: as the trainer's keys.
     """
     seed_weights(config["seed"])
     model = build_model(**config["model"], image_size=image_size, objective=Objective(**config["loss"]))
-    return TrainingStep(model.to(device).train(), config["seed"])
+    model = model.to(device).train()
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if compiled:
+        compile_networks(model, device)
+    return TrainingStep(model, config["seed"], precision)
 
 
 def step_on_random_images(
-    overrides: list[str], size: int, batch_size: int, device: torch.device
+    overrides: list[str], size: int, batch_size: int, device: torch.device, **options: Any
 ) -> tuple[Callable[[int], None], list[Phase]]:
     """A training step without a data set.
 
@@ -41,13 +58,16 @@ def step_on_random_images(
         size: height and width of the images.
         batch_size: images of a step.
         device: to train on.
+        options: of ``build_step``.
     Returns:
         A function that does the step of a number, and the model's phases.
     """
     config = compose("train", overrides)
-    training_step = build_step(config, (size, size), device)
+    training_step = build_step(config, (size, size), device, **options)
     model = training_step.model
     batch: Batch = {"image": torch.rand(batch_size, 3, size, size, device=device) * 2 - 1}
+    if options.get("channels_last"):
+        batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
     if "source" in model.inputs:
         batch["source"] = batch["image"].flip(3)
     if "label" in model.inputs:

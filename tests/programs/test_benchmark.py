@@ -18,10 +18,10 @@ from ffl.metrics.pixel import lfd, psnr
 from ffl.metrics.ssim import ssim
 from ffl.training.command import read_words
 from scripts.benchmark import main
-from scripts.benchmarks import authors
+from scripts.benchmarks import authors, gpu
 from scripts.benchmarks.rows import at_least, at_most, describe_row, describe_target
-from scripts.benchmarks.steps import train_epochs
-from scripts.benchmarks.timing import Times, alternate, peak_memory
+from scripts.benchmarks.steps import step_on_random_images, train_epochs
+from scripts.benchmarks.timing import Conditions, Times, alternate, peak_memory
 
 CPU = torch.device("cpu")
 SMALL = ["small=true", "rounds=1", "threads=1", "accelerator=cpu"]
@@ -95,6 +95,29 @@ def test_data_is_measured_beside_a_dataloader(tmp_path: Path) -> None:
     assert set(row["rows_per_second"]) == {"files", "files_turbo", "pixels", "dataloader"}
     assert all(rate > 0 for rate in row["rows_per_second"].values())
     assert row["turbo_levels_apart"] <= 1
+
+
+def test_gpu_needs_one() -> None:
+    with pytest.raises(UserError, match=r"gpu: there is none here.*accelerator=cuda"):
+        run("gpu", *SMALL)
+
+
+def test_settings_of_a_gpu_are_measured_where_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU as far as it goes; what fails is named, and the others are measured."""
+    mixed = {"precision": "bf16", "channels_last": True}
+    settings: dict[str, Any] = {"fp32": {}, "bf16 channels last": mixed, "odd": {"precision": "x"}}
+    monkeypatch.setattr(gpu, "SETTINGS", settings)
+
+    def fails(*arguments: Any, precision: str = "fp32", **options: Any) -> Any:
+        if precision == "x":
+            raise RuntimeError("no such precision")
+        return step_on_random_images(*arguments, precision=precision, **options)
+
+    monkeypatch.setattr(gpu, "step_on_random_images", fails)
+    row = gpu.time_steps("ae", Conditions(CPU, ("ae",), 1, Path("data"), small=True))
+    assert list(row["images_per_second"]) == ["fp32", "bf16 channels last"]
+    assert all(number > 0 for number in row["peak"].values())
+    assert row["failed"] == {"odd": "no such precision"}
 
 
 def test_metrics_are_measured_and_equal_their_peers(tmp_path: Path) -> None:
