@@ -1,5 +1,6 @@
 """The claims of claims.yaml as objects; the head of that file says what its keys mean."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -74,6 +75,11 @@ class Claim:
     of_paper: bool = True
 
 
+def votes(metrics: Sequence[str]) -> list[str]:
+    """The metrics whose verdicts count. LFD is a function of PSNR (Parseval), so that the two have one vote."""
+    return [metric for metric in metrics if metric != "lfd" or "psnr" not in metrics]
+
+
 @cache
 def read_pairs() -> dict[str, Pair]:
     """All pairs by name, in the order of the report."""
@@ -97,6 +103,20 @@ def read_claims() -> list[Claim]:
                 words = {key: content[key] for key in WORDS if key in content}
                 claims.append(Claim(id, section["section"], operator, arguments, table, groups, **about, **words))
     return claims
+
+
+def tables_of(claim: Claim) -> set[str]:
+    """The tables and figures whose numbers a claim is about."""
+    pairs, tables = read_pairs(), {claim.table} if claim.table else set()
+
+    def words(part: Any) -> list[Any]:
+        if isinstance(part, dict):
+            return [word for value in part.values() for word in words(value)]
+        return [word for value in part for word in words(value)] if isinstance(part, list) else [part]
+
+    if claim.operator == "every_pair_better":
+        return {pair.table for pair in pairs.values()}
+    return tables | {pairs[word].table for word in words(claim.arguments) if word in pairs}
 
 
 def fill_in(template: Any, values: dict[str, Any]) -> Any:

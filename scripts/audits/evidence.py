@@ -1,4 +1,7 @@
-"""Where an audit finds its numbers: in the paper as printed, and in our results. Both are records, read in one way."""
+"""Where an audit finds its numbers: in the paper as printed, and in our results. Both are records, read in one way.
+
+What two figures measure is in no table: ``figure1`` and ``figure9`` are read like tables, from the JSON of the figure.
+"""
 
 import json
 import math
@@ -18,6 +21,9 @@ from scripts.tables import OWN, PUBLISHED, read_records_of, read_table, results_
 # What our numbers are judged on where an official metric has none. The networks of these come with packages.
 EMBEDDED = {"lpips": "stlpips_alex", "fid": "fd_effnet_lite0", "is": "is_effnet_lite0"}
 LARGE_STYLEGAN2 = "stylegan2_1024"  # a table of the paper's two numbers in the caption of Figure 17
+AVERAGE_GAP = "average_gap"  # of Figure 9: between minibatch average spectra of generated and real images, in dB
+# The rows of Table 6 by their labels in Figure 9.
+ARM_ROWS = {"w/o FFL": "celeba_hq_without", "w/ FFL": "celeba_hq_with"}
 
 
 class RowGroup(NamedTuple):
@@ -118,7 +124,7 @@ class PaperSource(Source):
         # What the paper shows without printing it is told apart from what it does not have.
         if metric == "training":
             return "the paper draws the curves and prints no number"
-        if metric in ("bands", "spectrum_distance"):
+        if metric in ("bands", "spectrum_distance") or place.table.startswith("figure"):
             return "the paper shows this in pictures and prints no number"
         if place.table not in self._records:
             return "the paper prints it inside a picture alone"
@@ -158,6 +164,10 @@ class OurSource(Source):
         if table == LARGE_STYLEGAN2:
             return []
         if table not in self._records:
+            if table.startswith("figure"):
+                path = self._file(table)
+                self._records[table] = [] if path is None else figure_records(path)
+                return self._records[table]
             # Runs record what a metric returns; the paper prints some of them in percent, and claims compare the two.
             self._records[table] = [
                 replace(record, value=record.value * METRICS[record.metric].unit)
@@ -169,8 +179,16 @@ class OurSource(Source):
 
     def files_read(self) -> dict[str, Path]:
         """The file of each table that was asked for, where there is one."""
-        paths = {table: results_file(self.results, self.scale, table) for table in sorted(self._records)}
+        paths = {table: self._file(table) for table in sorted(self._records)}
         return {table: path for table, path in paths.items() if path is not None}
+
+    def _file(self, table: str) -> Path | None:
+        """The file of a table's or figure's numbers; None where there is none."""
+        if not table.startswith("figure"):
+            return results_file(self.results, self.scale, table)
+        folders = [OWN, PUBLISHED] if self.results is None else [self.results]
+        paths = (folder / self.scale / f"{table}.json" for folder in folders)
+        return next((path for path in paths if path.is_file()), None)
 
     def judged_metric(self, metric: str, places: Iterable[RowGroup]) -> str:
         # The two are never compared with each other: the one that more of the rows have serves them all.
@@ -182,6 +200,8 @@ class OurSource(Source):
         if place.table == LARGE_STYLEGAN2:
             command = "python train.py model=stylegan2 dataset=celeba_hq dataset.image_size=1024"
             return f"no table of ours has it; {command}, with and without loss.ffl=true"
+        if place.table.startswith("figure"):
+            return f"python scripts/figure.py {place.table.removeprefix('figure')} scale={self.scale}"
         # Where a run was tried, the reason why it failed comes before the command that would try it again.
         command = f"python scripts/reproduce.py table={place.table.removeprefix('table')} scale={self.scale}"
         records = self.records(place.table)
@@ -221,3 +241,27 @@ def ratio(label: str, without: float, with_ffl: float, unit: str) -> Item:
     """What FFL adds to a cost."""
     shown = f"{without:g} to {with_ffl:g} {unit}, {with_ffl / without - 1:+.1%}"
     return Item(label, with_ffl / without, shown)
+
+
+def figure_records(path: Path) -> list[Record]:
+    """What the JSON of Figure 1 or 9 says in numbers, as records of the rows that it shows.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text())
+        values, runs, records = content["values"], content["runs"], []
+        if content["figure"] == 9:
+            for label, row in ARM_ROWS.items():
+                about = {"row": row, "group": "synthesis", "seed": runs[label]["seed"]}
+                gap = values["mean_absolute_gap_db"][label]["averages"]
+                records.append(Record(AVERAGE_GAP, gap, values["images"], {}, about))
+            return records
+        for name, measured in values.items():
+            about = {"row": name.split()[-1], "group": "translation", "seed": runs[name]["seed"]}
+            numbers = {metric: value for metric, value in measured.items() if metric != "images"}
+            records += [Record(metric, value, measured["images"], {}, about) for metric, value in numbers.items()]
+        return records
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: not a readable figure; make it again with scripts/figure.py") from None

@@ -5,7 +5,7 @@ The first two arguments of every operator are the claim and the source; the othe
     rows       the row that the claim is about, then the rows that it is compared with
     pairs      in place of rows, names of pairs: the row with FFL is compared with the one without
     groups     blocks of columns with the words for each; left out: those of the claim
-    metrics    left out: all that the paper prints in the block
+    metrics    left out: all that the paper prints in the block, of which PSNR and LFD are one (see ``claims.votes``)
     leave_out  comparisons that the claim is not about, as "row group" or "row group metric"
     count      "all", "most", "some" or "none worse" of the comparisons decide
     words      what the claim says, for the summary
@@ -19,10 +19,10 @@ from functools import partial
 from typing import Any
 
 from ffl.metrics import METRICS
-from ffl.metrics.bands import power_ratio
+from ffl.metrics.bands import coherence, power_ratio
 from ffl.training.record import Record
-from scripts.audits.claims import Claim, Pair, read_pairs
-from scripts.audits.evidence import RowGroup, Source, is_of
+from scripts.audits.claims import Claim, Pair, read_pairs, votes
+from scripts.audits.evidence import AVERAGE_GAP, RowGroup, Source, is_of
 from scripts.audits.verdicts import Count, Finding, Item, Numbers, every_part, fewest, judge, matched, metrics_of
 from scripts.tables import read_table
 
@@ -94,10 +94,21 @@ def order(claim: Claim, source: Source, *, rows: Sequence[str | list[str]]) -> F
 
 
 def share(
-    claim: Claim, source: Source, *, rows: Names, words: str, at_least: float = -math.inf, at_most: float = math.inf
+    claim: Claim,
+    source: Source,
+    *,
+    rows: Names,
+    words: str,
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
+    count: Count = "all",
 ) -> Finding:
-    """How much better the first row is than the second, as a share of what FFL changes, is within bounds."""
-    return judge(shares(claim, source, rows), words, lambda value: at_least <= value <= at_most)
+    """How much better each row is than the last one, as a share of what FFL changes, is within bounds."""
+    items = []
+    for row in rows[:-1]:
+        found = shares(claim, source, [row, rows[-1]])
+        items += [replace(item, label=f"{row} {item.label}") if len(rows) > 2 else item for item in found]
+    return judge(items, words, (at_least, at_most), count)
 
 
 def close(claim: Claim, source: Source, *, rows: Names) -> Finding:
@@ -106,29 +117,26 @@ def close(claim: Claim, source: Source, *, rows: Names) -> Finding:
 
 
 def loses_most(claim: Claim, source: Source, *, metric: str, rows: Names) -> Finding:
-    """The first row loses more against the second in one metric than in any other, as a share of what FFL changes."""
+    """The first row loses more against the second in one metric than in every other, as shares of what FFL changes."""
     # A loss of the first row is a gain of the second, so that the rows change places.
-    items = shares(claim, source, rows[::-1])
-    own = [item for item, column in zip(items, columns(claim), strict=True) if column[1] == metric]
-    label = own[0].label
-    # Metrics that could not be measured are left aside, unless it is the one that the claim is about.
-    losses = sorted((item for item in items if item.missing is None), key=lambda item: item.value, reverse=True)
-    if label not in [item.label for item in losses]:
-        return judge(own, "")
-    return Finding(
-        "holds" if losses[0].label == label else "fails",
-        f"largest loss in {losses[0].label}",
-        (", ".join(f"{item.label} {item.shown}" for item in losses),),
-        tested=1,
-        total=1,
-        metrics=metrics_of(losses),
-        seeds=fewest(item.runs for item in losses),
-    )
+    losses = {column[1]: item for column, item in zip(columns(claim), shares(claim, source, rows[::-1]), strict=True)}
+    own = losses.pop(metric)
+    if own.missing:  # whatever the others lose, this is about that metric
+        return judge([own], "")
+    items = []
+    for other in losses.values():
+        # The two are of the same runs: the interval of their difference is no wider than both intervals together.
+        width = None if own.half_width is None or other.half_width is None else own.half_width + other.half_width
+        about = {"label": f"{own.label} over {other.label}", "shown": f"{own.shown} to {other.shown}"}
+        items.append(replace(other, **about, value=own.value - other.value, half_width=width, metric=other.label))
+    finding = judge(items, "more is lost")
+    return replace(finding, metrics=(own.label, *finding.metrics))
 
 
-def most(claim: Claim, source: Source, *, rows: Names, beaten: bool = False) -> Finding:
-    """The first row is the best in more metrics than any other; ``beaten``: another row is the best in some metric."""
-    winners: list[Item] = []  # the value of each is the number of its row
+def most(claim: Claim, source: Source, *, rows: Names) -> Finding:
+    """No other row is the best in more metrics than the first."""
+    wins: list[Item] = []  # the value of each is the number of its row
+    is_open: list[bool] = []
     absent: list[Item] = []
     for group, official, _ in columns(claim):
         places = {row: RowGroup(claim.table, row, group) for row in rows}
@@ -137,29 +145,41 @@ def most(claim: Claim, source: Source, *, rows: Names, beaten: bool = False) -> 
         numbers = {row: source.numbers(place, metric) for row, place in places.items()}
         for row in [row for row in rows if numbers[row].missing]:
             absent.append(Item(f"{label} of {row}", 0, "", missing=numbers.pop(row).missing))
-        if len(numbers) > 1:  # the best of one row says nothing; of equal rows the first counts
-            best = max(numbers, key=lambda row: direction(metric) * numbers[row].mean)
-            winners.append(Item(label, rows.index(best), best, numbers[best].runs, metric=label))
+        if len(numbers) < 2:  # the best of one row says nothing
+            continue
+        # Of equal rows the first counts. A best row that is not surely ahead of the next may be the best by chance.
+        best, second, *_ = sorted(numbers, key=lambda row: -direction(metric) * numbers[row].mean)
+        ahead = difference(label, numbers[best] - numbers[second])
+        wins.append(Item(label, rows.index(best), best, numbers[best].runs, metric=label))
+        is_open.append(ahead.runs is not None and (ahead.half_width is None or abs(ahead.value) <= ahead.half_width))
     nothing = judge(absent, "")
-    if not winners:
+    if not wins:
         return replace(nothing, total=len(columns(claim)))
-    wins = [sum(item.value == index for item in winners) for index in range(len(rows))]
+    counts = [sum(item.value == index for item in wins) for index in range(len(rows))]
+    holds = counts[0] >= max(counts[1:])
+    # At worst every open win goes to another row; at best to the first.
+    surely = [sum(item.value == n and not o for item, o in zip(wins, is_open, strict=True)) for n in range(len(rows))]
+    at_worst, at_best = surely[0] >= max(surely[1:]) + sum(is_open), surely[0] + sum(is_open) >= max(surely[1:])
+    open_items = [item for item, o in zip(wins, is_open, strict=True) if o]
     return Finding(
-        "holds" if (wins[0] < len(winners) if beaten else wins[0] > max(wins[1:])) else "fails",
-        f"{rows[0]} is the best in {wins[0]} of {len(winners)}",
-        (", ".join(f"{item.label} {item.shown}" for item in winners),),
-        len(winners),
+        "holds" if holds else "fails",
+        f"{rows[0]} is the best in {counts[0]} of {len(wins)}",
+        (", ".join(f"{item.label} {item.shown}" for item in wins),),
+        len(wins),
         len(columns(claim)),
         nothing.missing,
-        metrics_of(winners),
-        fewest(item.runs for item in winners),
+        metrics_of(wins),
+        fewest(item.runs for item in wins),
+        None if wins[0].runs is None else at_worst == at_best,
+        tuple(item.label for item in open_items if item.runs != 1),
+        tuple(item.label for item in open_items if item.runs == 1),
     )
 
 
 def gains_more(claim: Claim, source: Source, *, pair: str, than: str) -> Finding:
     """FFL improves one pair by more than another, in every metric."""
     items, pairs = [], (read_pairs()[pair], read_pairs()[than])
-    for official in pairs[0].metrics:
+    for official in votes(pairs[0].metrics):
         metric = source.judged_metric(official, [place for item in pairs for place in (item.with_ffl, item.without)])
         more, less = (
             direction(metric) * (source.numbers(item.with_ffl, metric) - source.numbers(item.without, metric))
@@ -171,7 +191,8 @@ def gains_more(claim: Claim, source: Source, *, pair: str, than: str) -> Finding
 
 def every_pair_better(claim: Claim, source: Source, *, count: Count) -> Finding:
     """FFL improves every pair, each in all, most or some of its metrics."""
-    return every_part({pair.name: judge(effect(source, pair), "better", count=count) for pair in read_pairs().values()})
+    parts = {f"{pair.model} on {pair.data}": effect(source, pair) for pair in read_pairs().values()}
+    return every_part({name: judge(items, "better", count=count) for name, items in parts.items()})
 
 
 def ahead(claim: Claim, source: Source, *, rows: Names, leave_out: Names = ()) -> Finding:
@@ -184,12 +205,12 @@ def ahead(claim: Claim, source: Source, *, rows: Names, leave_out: Names = ()) -
         own, *others = (source.numbers(place, metric) for place in places)
         # The best of the others counts, whichever method it is. One that is not there could have been the best, so that
         # its column is left out.
-        best = max((numbers.mean for numbers in others), key=lambda value: direction(metric) * value)
-        margin = direction(metric) * (own.mean - best) / best
+        best = max(others, key=lambda numbers: direction(metric) * numbers.mean)
+        margin = direction(metric) / best.mean * (own - best)
         missing = next((numbers.missing for numbers in (own, *others) if numbers.missing), None)
-        label = METRICS[metric].label
-        items.append(Item(f"{name} {label}", margin, f"{margin:+.1%}", own.runs, missing=missing, metric=label))
-    return judge(items, "ahead by 5 %", lambda margin: margin >= GREATLY)
+        label, shown = METRICS[metric].label, f"{margin.mean:+.1%}"
+        items.append(Item(label, margin.mean, shown, margin.runs, margin.half_width, name, missing, label))
+    return judge(items, "ahead by 5 %", (GREATLY, math.inf))
 
 
 # Bands of frequency, training curves and cost.
@@ -223,12 +244,12 @@ def narrower(
         after, before, change = compare_quantity(claim, source, quantity, label, pair, rows)
         shown = f"{before.mean:.3g} {names[1]}, {after.mean:.3g} {names[0]}"
         shown += f" ({after.mean / before.mean - 1:+.0%})" if before.mean else ""
-        shown += "" if change.spread is None else f", difference {change.mean:.3g} ± {change.spread:.3g}"
-        shrinks = after.mean < before.mean and after.mean <= (1 - by) * before.mean
-        # The difference goes with its spread over seeds; what decides is how far the mean shrinks.
-        items.append(replace(difference(label, change), value=float(shrinks), shown=shown))
+        shown += "" if change.half_width is None else f", difference {change.mean:.3g} ± {change.half_width:.3g}"
+        # How far it shrinks beyond the share that is asked for, seed by seed.
+        margin = (1 - by) * before - after if by else -1 * change
+        items.append(replace(difference(label, margin), shown=shown))
     numbers = tuple(f"{item.label} {item.shown}" for item in items if item.missing is None)
-    return replace(judge(items, words, bool), numbers=numbers)
+    return replace(judge(items, words), numbers=numbers)
 
 
 def power_lost(claim: Claim, source: Source, *, pair: str) -> Finding:
@@ -236,18 +257,32 @@ def power_lost(claim: Claim, source: Source, *, pair: str) -> Finding:
     items = []
     for label, (metric, of) in measures("energy_ratio").items():
         left = source.numbers(read_pairs()[pair].without, metric, of)
-        items.append(Item(label, left.mean, f"{left.mean:.1%}", left.runs, missing=left.missing))
-    return judge(items, "less than half is left", lambda left: left < LOST)
+        items.append(Item(label, left.mean, f"{left.mean:.1%}", left.runs, left.half_width, missing=left.missing))
+    return judge(items, "less than half is left", (-math.inf, LOST))
 
 
 def similar_gap(claim: Claim, source: Source, *, rows: Names) -> Finding:
     """The gap at high frequencies of the first row is within a quarter of that of the second."""
     items = []
     for label in measures("log_gap"):
-        after, before, _ = compare_quantity(claim, source, "log_gap", label, rows=rows)
+        after, before, change = compare_quantity(claim, source, "log_gap", label, rows=rows)
         shown = f"{before.mean:.3f} to {after.mean:.3f}"
-        items.append(Item(label, after.mean / before.mean - 1, shown, after.runs, missing=after.missing))
-    return judge(items, "within a quarter", lambda change: abs(change) <= CLOSE)
+        relative, width = after.mean / before.mean - 1, change.half_width
+        width = None if width is None else width / before.mean
+        items.append(Item(label, relative, shown, after.runs, width, missing=after.missing))
+    return judge(items, "within a quarter", (-CLOSE, CLOSE))
+
+
+def pattern(
+    claim: Claim, source: Source, *, quantity: str, rows: Names, at_least: float, either_way: bool = False
+) -> Finding:
+    """Generated images exceed real ones in a measure of Figure 1, in some of the rows; or differ, either way."""
+    items = []
+    for row in rows:
+        excess = source.numbers(RowGroup(claim.table, row, next(iter(claim.groups))), quantity)
+        value = abs(excess.mean) if either_way else excess.mean
+        items.append(Item(row, value, f"{excess.mean:+.3f}", excess.runs, excess.half_width, missing=excess.missing))
+    return judge(items, "found", (at_least, math.inf), "some")
 
 
 def negligible_cost(claim: Claim, source: Source, *, model: str) -> Finding:
@@ -324,7 +359,7 @@ def columns(claim: Claim, groups: Mapping[str, str] | None = None, metrics: Name
     return [
         (group, metric, name)
         for group, name in (groups or claim.groups).items()
-        for metric in metrics or read_table(claim.table).groups[group].metrics
+        for metric in metrics or votes(read_table(claim.table).groups[group].metrics)
     ]
 
 
@@ -336,9 +371,9 @@ def rivals(rows: Names, column: Column, leave_out: Names) -> list[str]:
 
 def difference(label: str, change: Numbers, sign: int = 1, group: str = "") -> Item:
     """A difference as an item, positive where ``sign`` says that it goes the claim's way."""
-    spread = "" if change.spread is None else f" ± {change.spread:.3f}"
-    within = None if change.spread is None else abs(change.mean) <= change.spread
-    return Item(label, sign * change.mean, f"{change.mean:+.3f}{spread}", change.runs, within, group, change.missing)
+    width = change.half_width
+    shown = f"{change.mean:+.3f}" if width is None else f"{change.mean:+.3f} ± {width:.3f}"
+    return Item(label, sign * change.mean, shown, change.runs, width, group, change.missing)
 
 
 def compare(source: Source, a: RowGroup, b: RowGroup, metric: str, group: str = "", worse: bool = False) -> Item:
@@ -351,7 +386,7 @@ def compare(source: Source, a: RowGroup, b: RowGroup, metric: str, group: str = 
 def effect(source: Source, pair: Pair, metrics: Names | None = None, named: bool = False) -> list[Item]:
     """With FFL minus without it, in each metric; ``named``: as part of the pair's group."""
     group = pair.name if named else ""
-    return [compare(source, pair.with_ffl, pair.without, metric, group) for metric in metrics or pair.metrics]
+    return [compare(source, pair.with_ffl, pair.without, metric, group) for metric in metrics or votes(pair.metrics)]
 
 
 def shares(claim: Claim, source: Source, rows: Names) -> list[Item]:
@@ -364,19 +399,22 @@ def shares(claim: Claim, source: Source, rows: Names) -> list[Item]:
         a, b, without, with_ffl = (source.numbers(place, metric) for place in places)
         gain, full = a - b, with_ffl - without
         missing = gain.missing or full.missing or (None if full.mean else "FFL makes no difference to measure by")
-        value = math.nan if missing else direction(metric) * gain.mean / abs(full.mean)
-        items.append(Item(label, value, f"{value:+.0%}", gain.runs, None, name, missing, label))
+        # The interval is that of the difference; FFL's own, the unit, is taken as it is.
+        part = gain if missing else direction(metric) / abs(full.mean) * gain
+        items.append(Item(label, part.mean, f"{part.mean:+.0%}", part.runs, part.half_width, name, missing, label))
     return items
 
 
 def measures(quantity: str) -> dict[str, tuple[str, Callable[[Record], float | None] | None]]:
     """How to read a quantity from records: by label, which metric's records hold it, and what it is in one of them.
 
-    "spectrum_distance" is the metric of that name, "spatial_loss" the mean squared error at the end of training; every
-    other quantity is one of ``in_band``, once for each of the high bands.
+    "spectrum_distance" is the metric of that name, "spatial_loss" the mean squared error at the end of training,
+    "average_gap" that of Figure 9; every other quantity is one of ``in_band``, once for each of the high bands.
     """
     if quantity == "spectrum_distance":
         return {METRICS[quantity].label: (quantity, None)}
+    if quantity == "average_gap":
+        return {"mean gap in dB": (AVERAGE_GAP, None)}
     if quantity == "spatial_loss":
         return {"MSE": ("training", lambda record: (record.details or {}).get("spatial_loss"))}
     return {label: ("bands", partial(in_band, quantity, band)) for label, band in HIGH.items()}
@@ -385,12 +423,14 @@ def measures(quantity: str) -> dict[str, tuple[str, Callable[[Record], float | N
 def in_band(quantity: str, band: int, record: Record) -> float | None:
     """A quantity in one band of a record of bands; None where there is nothing to measure by.
 
-    "energy_ratio" is the power of generated over real images, "log_gap" |ln energy_ratio|, 0 where there is no gap, and
-    "error" the band's part of the mean squared error.
+    "energy_ratio" is the power of generated over real images, "log_gap" |ln energy_ratio|, 0 where there is no gap,
+    "error" the band's part of the mean squared error, and "coherence" that of real and generated images.
     """
     bands = record.details or {}
-    if quantity == "error":
-        return None if bands["error"] is None else float(bands["error"][band])
+    if quantity in ("error", "coherence"):
+        if bands["error"] is None:
+            return None
+        return float(bands["error"][band] if quantity == "error" else coherence(bands)[band])
     ratio = power_ratio(bands)[band]
     if math.isnan(ratio):
         return None
@@ -431,6 +471,6 @@ OPERATORS: dict[str, Callable[..., Finding]] = {
     function.__name__: function
     for function in (
         *(all_of, better, worse, order, share, close, loses_most, most, gains_more, every_pair_better, ahead),
-        *(narrower, power_lost, similar_gap, negligible_cost, lfd_follows_from_psnr),
+        *(narrower, power_lost, similar_gap, pattern, negligible_cost, lfd_follows_from_psnr),
     )
 }

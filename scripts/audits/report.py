@@ -11,13 +11,23 @@ from ffl.files import file_sha256
 from ffl.metrics import METRICS
 from ffl.metrics.bands import band_labels
 from ffl.training.provenance import code_version
-from scripts.audits.claims import Pair, read_claims, read_claims_file, read_pairs
+from scripts.audits.claims import read_claims, read_claims_file, read_pairs, tables_of, votes
 from scripts.audits.evidence import OurSource, PaperSource, RowGroup, Source, is_of
+from scripts.audits.gains import (
+    GAINS,
+    MOST_ORDERS,
+    PREDICTORS,
+    ComparedRows,
+    compared_rows,
+    low_bands,
+    when_it_helps,
+)
 from scripts.audits.operators import effect, in_band, judge_claim
-from scripts.audits.verdicts import Numbers, judge, matched
+from scripts.audits.verdicts import CONFIDENCE, Numbers, judge, matched
 from scripts.tables import PUBLISHED
 
 VERDICTS = ("holds", "fails", "not tested")
+SURE = " beyond chance"
 SIDES = {
     "paper": "the paper's numbers",
     "ours": "ours",
@@ -30,8 +40,13 @@ INTRODUCTION = """\
 Made by `{command}` from the paper's printed numbers (`results/paper.yaml`) and from our own tables. Each claim
 is put in our words and judged by one function on both; where its words leave a number open, one reading is stated with
 it and serves both. A verdict is about the numbers that are there: "3 of 5" says how many of the claim's numbers those
-are. Differences are "with FFL" minus "without", or as named; ± is the sample standard deviation over seeds of the
-difference, seed by seed. Ours at a reduced scale are on other data and sizes than the paper's.
+are. A claim about several tasks or data sets is not tested while one without a number could turn it. LFD is a function of
+PSNR, so that the two have one vote, PSNR's. Ours at a reduced scale are on other data and sizes than the paper's.
+
+Differences are "with FFL" minus "without", or as named, taken seed by seed; ± is half of their {confidence:.0%} t interval
+over the seeds. A verdict is beyond chance if it would stay the same whichever way those comparisons went whose interval
+reaches across the limit, or that rest on one seed: a verdict on one seed never is. Each comparison is held against chance
+by itself, without a correction for how many there are.
 
 Where ours lack LPIPS, FID or IS, whose networks have to be downloaded, they are judged on ST-LPIPS, FD-EffNet and
 IS-EffNet, whose networks come with packages. These are other metrics than the paper's: each verdict names those that it
@@ -45,13 +60,28 @@ SETTINGS_INTRODUCTION = (
     "over the metrics that both settings have, LFD (which repeats PSNR) left out.",
 )
 
-BANDS_INTRODUCTION = (
-    "## Error and power by frequency band",
-    "",
-    "Bands are octaves of the distance to zero frequency, in cycles per image; the last one holds the corners.",
-    "Power: of generated over real images, 1 is no gap. Error: in squared grey levels; the bands add up to the",
-    "mean squared error. Both over the test split.",
-)
+WHERE_INTRODUCTION = """\
+Bands are octaves of the distance to zero frequency, in cycles per image; the last one holds the corners. Power: of
+generated over real images, 1 is no gap. Error: in squared grey levels; the bands add up to the mean squared error. Both
+over the test split. Coherence: 1 where every wave is in its place, whatever its contrast, 0 for noise; its square is the
+share of the power that follows the real images.
+
+![Power, error and coherence by octave, without and with FFL](bands.png)
+
+*Drawn by `python scripts/figure.py bands scale={scale}`, which `model=ae` limits to one model.*
+"""
+
+WHEN_INTRODUCTION = """\
+Every model on every data set, the largest gain first: by how much FFL lowers its squared error, FD-EffNet and spectrum
+distance, the last two as shares of what they are without FFL. What could foretell it is taken from the run without FFL and
+from its data. Ranks are compared over pairs, each the mean over its seeds. Chance: |ρ| stays below it in {confidence:.0%} of
+the orders in which the gains can be dealt to the pairs, every order up to seven pairs, {orders:,} of more; p: the share of
+orders with at least that |ρ|.
+
+![The gain of every pair of runs, and what foretells it best](gains.png)
+
+*Drawn by `python scripts/figure.py gains scale={scale}`.*
+"""
 
 Json = dict[str, Any]
 
@@ -74,6 +104,7 @@ def build_report(ours: OurSource, command: str) -> Json:
             "section": claim.section,
             "statement": claim.statement,
             "reading": claim.reading,
+            "full_scale": full_scale(tables_of(claim)),
             **{
                 side: dataclasses.asdict(judge_claim(claim, source)) if claim.of_paper or side != "paper" else None
                 for side, source in sources.items()
@@ -94,7 +125,7 @@ def build_report(ours: OurSource, command: str) -> Json:
             },
         }
         for pair in read_pairs().values()
-        for metric in pair.metrics
+        for metric in votes(pair.metrics)
     ]
     counts = {
         kind: {
@@ -102,11 +133,17 @@ def build_report(ours: OurSource, command: str) -> Json:
                 verdict: sum(item[side] is not None and item[side]["verdict"] == verdict for item in items)
                 for verdict in VERDICTS
             }
+            | {
+                f"{verdict}{SURE}": sum(
+                    item[side] is not None and item[side]["verdict"] == verdict and item[side]["beyond_chance"] is True
+                    for item in items
+                )
+                for verdict in VERDICTS[:2]
+            }
             for side in SIDES
         }
         for kind, items in (("claims", claims), ("cells", effects))
     }
-    shown_bands = [claim.arguments["pair"] for claim in read_claims() if claim.operator == "power_lost"]
     report: Json = {
         "scale": ours.scale,
         "command": command,
@@ -114,7 +151,8 @@ def build_report(ours: OurSource, command: str) -> Json:
         "claims": claims,
         "effects": effects,
         "settings": [ablation_setting(paper, ours, row) for row in ABLATIONS],
-        "bands": [band_table(ours, read_pairs()[pair]) for pair in shown_bands],
+        "bands": [band_table(ours, rows) for rows in compared_rows()],
+        "gains": when_it_helps(ours),
         "pictures_alone": read_claims_file()["pictures_alone"],
         "tables": {name: file_sha256(path) for name, path in ours.files_read().items()},
         "own_tables": [name for name, path in ours.files_read().items() if PUBLISHED not in path.parents],
@@ -169,50 +207,87 @@ def ablation_setting(paper: Source, ours: Source, row: str) -> Json:
     return {**result, "verdict": verdict}
 
 
-def band_table(ours: Source, pair: Pair) -> Json:
-    """Power and error by band of frequency without and with FFL, as means over the seeds that both have."""
+def full_scale(tables: set[str]) -> str:
+    """The command that makes these tables and figures at the paper's scale, with three seeds."""
+    figures = sorted(table for table in tables if table.startswith("figure"))
+    names = sorted(table.removeprefix("table") for table in tables if not table.startswith("figure"))
+    commands = [f"python scripts/figure.py {name.removeprefix('figure')} scale=paper" for name in figures]
+    which = names if len(names) < 4 else ["all"]
+    commands += [f"python scripts/reproduce.py table={name} seeds=3 scale=paper" for name in which]
+    return "; ".join(commands)
+
+
+def band_table(ours: Source, rows: ComparedRows) -> Json:
+    """Power, error and coherence by band of frequency without and with FFL, as means over the seeds that both have.
+
+    Returns:
+        name, seeds, our_data; missing: why there is nothing else; rows: by band; error: what becomes of the squared
+        error: ``without`` and ``with``, the change ``low`` and ``high`` below and above ``edge``, a quarter of the Nyquist
+        frequency; None for images that are no pairs.
+    """
 
     def sides(quantity: str, band: int) -> dict[str, Numbers]:
         numbers = (
-            ours.numbers(place, "bands", partial(in_band, quantity, band)) for place in (pair.without, pair.with_ffl)
+            ours.numbers(place, "bands", partial(in_band, quantity, band)) for place in (rows.without, rows.with_ffl)
         )
         return dict(zip(("without", "with"), matched(*numbers), strict=True))
 
     # The lowest band is the mean brightness, which every image has; without it there are no bands at all.
     mean = sides("energy_ratio", 0)["without"]
-    table: Json = {"model": pair.model, "data": pair.data, "missing": mean.missing, "seeds": list(mean.by_seed)}
-    table["our_data"] = measured_on(ours, pair.with_ffl)
-    table["rows"] = []
-    edges = [(record.details or {})["edges"] for record in ours.records(pair.table) if record.metric == "bands"]
-    for band, label in enumerate(band_labels(edges[0]) if mean.missing is None else ()):
-        powers, errors = sides("energy_ratio", band), sides("error", band)  # no error without partners
+    table: Json = {"name": rows.name, "missing": mean.missing, "seeds": list(mean.by_seed), "rows": [], "error": None}
+    table["our_data"] = measured_on(ours, rows.with_ffl)
+    if mean.missing is not None:
+        return table
+    found = (record for record in ours.records(rows.without.table) if record.metric == "bands")
+    edges = next((record.details or {})["edges"] for record in found if is_of(record, rows.without))
+    for band, label in enumerate(band_labels(edges)):
+        quantities = {quantity: sides(quantity, band) for quantity in ("energy_ratio", "error", "coherence")}
         values = {
-            side: {"energy_ratio": powers[side].mean, "error": None if errors[side].missing else errors[side].mean}
-            for side in powers
+            side: {quantity: None if by[side].missing else by[side].mean for quantity, by in quantities.items()}
+            for side in ("without", "with")
         }
         table["rows"].append({"band": label, **values})
+    errors = {side: [row[side]["error"] for row in table["rows"]] for side in ("without", "with")}
+    if None not in errors["without"]:
+        change = [after - before for before, after in zip(errors["without"], errors["with"], strict=True)]
+        low = low_bands(edges)
+        table["error"] = {side: sum(values) for side, values in errors.items()}
+        table["error"] |= {"low": sum(change[:low]), "high": sum(change[low:]), "edge": edges[low - 1]}
     return table
 
 
 def markdown(report: Json) -> str:
     """The report for readers."""
     lines = [f"# Audit of the paper's claims, scale={report['scale']}", ""]
-    lines += [INTRODUCTION.format(command=report["command"])]
+    lines += [INTRODUCTION.format(command=report["command"], confidence=CONFIDENCE)]
 
     # How many hold: the first thing to know, and the shortest.
-    lines += ["## Counts", "", "| what | on | holds | fails | not tested |", "| --- | --- | --- | --- | --- |"]
+    columns = ["holds", f"holds{SURE}", "fails", f"fails{SURE}", "not tested"]
+    heads = [name.replace("holds beyond", "beyond").replace("fails beyond", "beyond") for name in columns]
+    lines += ["## Counts", "", f"| what | on | {' | '.join(heads)} |", "| --- " * 7 + "|"]
     for kind, words in (("claims", "claims in words"), ("cells", "FFL improves a metric of a model on a data set")):
         for side, source in SIDES.items():
-            counts = " | ".join(str(report["counts"][kind][side][verdict]) for verdict in VERDICTS)
+            counts = " | ".join(
+                "" if side == "paper" and SURE in name else str(report["counts"][kind][side][name]) for name in columns
+            )
             lines.append(f"| {words if side == 'paper' else ''} | {source} | {counts} |")
 
-    # What fails, with the reason in one line.
+    # What fails: on ours with the numbers, and with what would tell whether the scale is the reason.
     claims = report["claims"]
     lines += ["", "## What fails", ""]
     for side, words in (("paper", "On the paper's own numbers:"), ("ours", "On ours:")):
-        failing = [claim for claim in claims if claim[side] is not None and claim[side]["verdict"] == "fails"]
-        bullets = [f"- {link(claim)}: {summary(claim[side])}" for claim in failing]
+        bullets = []
+        for claim in [claim for claim in claims if claim[side] is not None and claim[side]["verdict"] == "fails"]:
+            alike = side == "ours" and claim["paper"] is not None and claim["paper"]["verdict"] == "fails"
+            also = "; so it does on the paper's own numbers" if alike else ""
+            bullets.append(f"- {link(claim)}: {summary(claim[side])}{also}")
+            if side == "ours":
+                bullets += [f"  - {line}" for line in claim["ours"]["numbers"]]
+                bullets += [f"  - at full scale: {commands_as_code(claim['full_scale'])}"] if claim["full_scale"] else []
         lines += [words, "", *(bullets or ["- nothing"]), ""]
+
+    lines += where_section(report)
+    lines += when_section(report)
 
     # Every claim with its two verdicts.
     lines += ["## Claims in words", "", "| claim | where | the paper's numbers | ours | ours judged on |"]
@@ -265,27 +340,8 @@ def markdown(report: Json) -> str:
     lines += ["", "The printed numbers fit:", ""]
     lines += [f"- {fit['row']}: {commands_as_code(fit['verdict'])}" for fit in report["settings"]]
 
-    # What the claims about spectra rest on.
-    lines += ["", *BANDS_INTRODUCTION, ""]
-    for table in report["bands"]:
-        name = f"{table['model']} on {table['data']}"
-        if table["missing"]:
-            lines += [f"- {name}: not tested: {commands_as_code(table['missing'])}", ""]
-            continue
-        runs = "1 seed" if len(table["seeds"]) == 1 else f"mean over {len(table['seeds'])} seeds"
-        lines += [f"**{name}**, ours on {table['our_data']}, {runs}", ""]
-        lines += ["| band | power w/o | power w/ | error w/o | error w/ | with / without |", "| --- " * 6 + "|"]
-        for row in table["rows"]:
-            powers = [f"{row[side]['energy_ratio']:.3f}" for side in ("without", "with")]
-            without, with_ffl = row["without"]["error"], row["with"]["error"]
-            errors = ["", "", ""]
-            if without is not None:
-                errors = [f"{without:.3g}", f"{with_ffl:.3g}", f"{with_ffl / without:.3f}" if without else ""]
-            lines.append(f"| {' | '.join([row['band'], *powers, *errors])} |")
-        lines.append("")
-
     # Every claim with the numbers that its verdicts rest on.
-    lines += ["## Claim by claim, with the numbers", ""]
+    lines += ["", "## Claim by claim, with the numbers", ""]
     for claim in claims:
         lines += [f"### {claim['id']}", "", f"{claim['statement']} ({claim['section']})."]
         lines += [f"*Reading:* {claim['reading']}."] if claim["reading"] else []
@@ -295,7 +351,7 @@ def markdown(report: Json) -> str:
             if finding is None or (side == "official" and finding == claim["ours"]):
                 continue
             reasons = [commands_as_code(reason) for reason in finding["missing"]]
-            if finding["verdict"] == "not tested":
+            if not finding["tested"]:
                 lines.append(f"- {words}: not tested: {'; '.join(reasons)}")
                 continue
             on = f", on {', '.join(finding['metrics'])}" if finding["metrics"] else ""
@@ -312,6 +368,105 @@ def markdown(report: Json) -> str:
     own = f" Not published ones: {', '.join(report['own_tables'])}." if report["own_tables"] else ""
     lines += ["", f"Commit {commit}. Our tables, by SHA-256: {tables}.{own}", ""]
     return "\n".join(lines)
+
+
+def where_section(report: Json) -> list[str]:
+    """Where the gain sits: what becomes of the error of each pair, below and above, then power and error by band."""
+    lines = ["## Where the gain sits", "", WHERE_INTRODUCTION.format(scale=report["scale"])]
+    tables = [table for table in report["bands"] if not table["missing"]]
+    # In one sentence, then pair by pair.
+    shares, corners, texts = [], [], []
+    for table in [table for table in tables if table["error"]]:
+        error, last = table["error"], table["rows"][-1]
+        change = error["low"] + error["high"]
+        text = f"{error['without']:.0f} to {error['with']:.0f} ({change / error['without']:+.0%}): "
+        text += f"{error['low']:+.0f} below {error['edge']:g} cycles, {error['high']:+.0f} above"
+        if change < 0:
+            shares.append(min(1.0, error["low"] / change))
+            text += f", so that {shares[-1]:.0%} of the drop lies below"
+        if last["without"]["error"]:
+            corners.append(last["with"]["error"] / last["without"]["error"])
+            text += f"; in the corners {corners[-1]:.2f} times the error"
+        texts.append(f"- {table['name']}: {text}.")
+    if texts:
+        sentence = f"**FFL lowers the squared error of {len(shares)} of {len(texts)} pairs."
+        if shares:
+            sentence += f" Of what it saves there, {span(shares, '.0%')} lies below a quarter of the Nyquist frequency."
+        if corners:
+            worse = sum(ratio > 1 for ratio in corners)
+            sentence += f" In the corners the error rises in {worse} of {len(corners)}, {span(corners, '.2f')} times."
+        lines += [f"{sentence}**", "", "Squared error without and with FFL:", "", *texts]
+    lines += ["", "Error with FFL over the error without, band by band from the lowest:", ""]
+    for table in tables:
+        pairs = [(row["without"]["error"], row["with"]["error"]) for row in table["rows"]]
+        ratios = [f"{after / before:.2f}" if before else "" for before, after in pairs if before is not None]
+        lines += [f"- {table['name']}: {' '.join(ratios)}"] if ratios else []
+
+    lines.append("")
+    for table in tables:
+        runs = "1 seed" if len(table["seeds"]) == 1 else f"mean over {len(table['seeds'])} seeds"
+        lines += [f"**{table['name']}**, ours on {table['our_data']}, {runs}", ""]
+        heads = [f"{quantity} {side}" for quantity in ("power", "error", "coherence") for side in ("w/o", "w/")]
+        lines += [f"| band | {' | '.join(heads)} |", "| --- " * 7 + "|"]
+        for row in table["rows"]:
+            cells = [row["band"]]
+            for quantity, form in (("energy_ratio", "{:.3f}"), ("error", "{:.3g}"), ("coherence", "{:.3f}")):
+                numbers = (row[side][quantity] for side in ("without", "with"))
+                cells += ["" if number is None else form.format(number) for number in numbers]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    absent: dict[str, list[str]] = {}
+    for table in [table for table in report["bands"] if table["missing"]]:
+        absent.setdefault(table["missing"], []).append(table["name"])
+    lines += ["Not measured:", ""] if absent else []
+    lines += [f"- {'; '.join(names)}: {commands_as_code(reason)}" for reason, names in absent.items()]
+    return [*lines, ""] if absent else lines
+
+
+def span(values: list[float], form: str) -> str:
+    """The range of some values as text."""
+    ends = dict.fromkeys(format(value, form) for value in (min(values), max(values)))
+    return " to ".join(ends)
+
+
+def when_section(report: Json) -> list[str]:
+    """When FFL helps: the pairs by gain, the predictors by how well they do, and what that comes to."""
+    gains, words = report["gains"], {key: measure.words for key, measure in PREDICTORS.items()}
+    lines = ["## When FFL helps", ""]
+    lines += [WHEN_INTRODUCTION.format(scale=report["scale"], confidence=CONFIDENCE, orders=MOST_ORDERS)]
+    if not gains["pairs"]:
+        return [*lines, "Not tested: no pair of runs has been measured.", ""]
+    lines += [f"| pair | seeds | {' | '.join(measure.words for measure in GAINS.values())} |"]
+    lines += ["| --- " * (len(GAINS) + 2) + "|"]
+    for pair in gains["pairs"]:
+        numbers = [(pair["gains"][key], measure.form) for key, measure in GAINS.items()]
+        cells = ["" if number is None else form.format(number) for number, form in numbers]
+        lines.append(f"| {' | '.join([pair['name'], str(pair['seeds']), *cells])} |")
+
+    lines += ["", f"What is known before, in the same order: {'; '.join(words.values())}.", ""]
+    lines += [f"| pair | {' | '.join(words.values())} |", "| --- " * (len(words) + 1) + "|"]
+    for pair in gains["pairs"]:
+        numbers = [(pair["predictors"][key], measure.form) for key, measure in PREDICTORS.items()]
+        cells = ["" if number is None else form.format(number) for number, form in numbers]
+        lines.append(f"| {' | '.join([pair['name'], *cells])} |")
+
+    best = gains["best"]
+    if best is None:
+        return [*lines, "", "Not tested: too few pairs have both a gain and a predictor.", ""]
+    lines += ["", "| gain in | foretold by | pairs | ρ | chance | p |", "| --- " * 6 + "|"]
+    for test in gains["tests"]:
+        name = [GAINS[test["gain"]].words, words[test["predictor"]], str(test["pairs"])]
+        lines.append(f"| {' | '.join(name)} | {test['rho']:+.2f} | {test['chance']:.2f} | {test['p']:.3f} |")
+    kept = f"**{words[best['predictor']]}** for the gain in {GAINS[best['gain']].words}"
+    is_sure = best["corrected"] < 1 - CONFIDENCE
+    lines += [
+        "",
+        f"The best is {kept}: ρ = {best['rho']:+.2f} over {best['pairs']} pairs, p = {best['p']:.3f}. It is the best of "
+        f"{len(gains['tests'])} tests, and times that number p is {best['corrected']:.2f}: "
+        + ("beyond chance." if is_sure else "chance alone gives as much, so that none of them may be relied on."),
+        "",
+    ]
+    return lines
 
 
 def link(claim: Json) -> str:
@@ -333,17 +488,18 @@ def summary(finding: Json) -> str:
 
 
 def seeds(finding: Json) -> str:
-    """How many seeds are behind a finding, and whether differences exceed their spread; "" for printed numbers."""
+    """How many seeds are behind a finding, and whether it is beyond chance; "" for printed numbers."""
     if not finding["seeds"]:
         return ""
-    words = f"{finding['seeds']} seed" + ("s" if finding["seeds"] > 1 else " or more" if finding["spreads"] else "")
-    if not finding["spreads"]:
-        return words
-    if not finding["within_spread"]:
-        return f"{words}, beyond the spread"
+    if finding["seeds"] == 1 and len(finding["one_seed"]) == finding["tested"]:
+        return "1 seed, chance not ruled out"
+    words = f"{finding['seeds']} seed" + ("s" if finding["seeds"] > 1 else " or more" if finding["tested"] > 1 else "")
+    if finding["beyond_chance"] is not None:
+        words += ", beyond chance" if finding["beyond_chance"] else ", not beyond chance"
     # Where one difference is all there is, there is no need to name it.
-    names = "" if finding["spreads"] == 1 else f" in {', '.join(finding['within_spread'])}"
-    return f"{words}, within the spread{names}"
+    if finding["tested"] > 1 and finding["within_chance"]:
+        words += f"; within chance: {', '.join(finding['within_chance'])}"
+    return words + (f"; 1 seed: {', '.join(finding['one_seed'])}" if finding["one_seed"] else "")
 
 
 def commands_as_code(reason: str) -> str:

@@ -1,13 +1,20 @@
-"""From numbers to a verdict: each comparison of a claim is one item, and a count over the items decides."""
+"""From numbers to a verdict: each comparison of a claim is one item, and a count over the items decides.
+
+Numbers scatter from seed to seed, and a verdict is beyond chance if it would stay the same whichever way the comparisons
+went whose sign the seeds leave open: those with a single seed, and those whose t interval reaches across the limit.
+"""
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from scipy.special import stdtrit
+
 Verdict = Literal["holds", "fails", "not tested"]
 Count = Literal["all", "most", "some", "none worse"]
+CONFIDENCE = 0.95  # of the t intervals, two-sided
 
 
 @dataclass(frozen=True)
@@ -32,9 +39,16 @@ class Numbers:
         return statistics.fmean(self.by_seed.values()) if self.by_seed else math.nan
 
     @property
-    def spread(self) -> float | None:
-        """Sample standard deviation over seeds; None with fewer than two."""
-        return statistics.stdev(self.by_seed.values()) if len(self.by_seed) > 1 else self.lost_spread
+    def half_width(self) -> float | None:
+        """Half of the t interval of the mean: t · s / √n, s the sample standard deviation over n seeds.
+
+        None with fewer than two seeds: one value tells nothing of its scatter.
+        """
+        spread = statistics.stdev(self.by_seed.values()) if len(self.by_seed) > 1 else self.lost_spread
+        runs = max(len(self.by_seed), self.runs or 0)
+        if spread is None or runs < 2:
+            return None
+        return float(stdtrit(runs - 1, (1 + CONFIDENCE) / 2)) * spread / math.sqrt(runs)
 
     def __sub__(self, other: "Numbers") -> "Numbers":
         """The difference for each seed that both have, so that what a seed does to both cancels."""
@@ -43,7 +57,8 @@ class Numbers:
         return Numbers(differences, mine.runs, missing=mine.missing)
 
     def __rmul__(self, factor: float) -> "Numbers":
-        return Numbers({seed: factor * value for seed, value in self.by_seed.items()}, self.runs, missing=self.missing)
+        spread = None if self.lost_spread is None else abs(factor) * self.lost_spread
+        return Numbers({seed: factor * value for seed, value in self.by_seed.items()}, self.runs, spread, self.missing)
 
 
 def matched(a: Numbers, b: Numbers) -> tuple[Numbers, Numbers]:
@@ -69,7 +84,7 @@ class Item:
         value: by which the item is judged.
         shown: the number as text.
         runs: fewest runs behind a number; None for printed ones.
-        within_spread: whether a difference is no larger than its spread over seeds; None where there is no spread.
+        half_width: of the t interval around ``value``; None for printed numbers and for one seed.
         group: what the item belongs to in a report, such as a data set.
         metric: the label of the metric that is compared; "" for other quantities.
         missing: why the comparison cannot be made; None where it can.
@@ -79,7 +94,7 @@ class Item:
     value: float
     shown: str
     runs: int | None = None
-    within_spread: bool | None = None
+    half_width: float | None = None
     group: str = ""
     missing: str | None = None
     metric: str = ""
@@ -103,8 +118,9 @@ class Finding:
         missing: why the others could not be made.
         metrics: labels of the metrics that were compared.
         seeds: fewest runs behind a comparison; None for printed numbers or none at all.
-        spreads: differences that have a spread over seeds.
-        within_spread: those of them that are no larger than it.
+        beyond_chance: whether the verdict does not rest on comparisons that seeds leave open; None without seeds.
+        within_chance: the comparisons whose t interval reaches across the limit.
+        one_seed: the comparisons that rest on a single seed, which can never be beyond chance.
     """
 
     verdict: Verdict
@@ -115,21 +131,36 @@ class Finding:
     missing: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     seeds: int | None = None
-    spreads: int = 0
-    within_spread: tuple[str, ...] = ()
+    beyond_chance: bool | None = None
+    within_chance: tuple[str, ...] = ()
+    one_seed: tuple[str, ...] = ()
+
+
+def decide(ways: Sequence[int], count: Count) -> bool:
+    """Whether a claim holds whose comparisons go its way (1), the other way (-1) or neither (0)."""
+    good = ways.count(1)
+    return {
+        "all": good == len(ways),
+        "most": 2 * good > len(ways),
+        "some": good > 0,
+        "none worse": -1 not in ways and 2 * good > len(ways),
+    }[count]
 
 
 def judge(
-    items: Sequence[Item], words: str, accept: Callable[[float], bool] | None = None, count: Count = "all"
+    items: Sequence[Item], words: str, limits: tuple[float, float] | None = None, count: Count = "all"
 ) -> Finding:
     """Whether the items go the claim's way.
 
     Args:
         items: the comparisons.
         words: the claim's way, for the summary.
-        accept: whether a value goes the claim's way; None: where it is positive, and 0 is a tie.
+        limits: between which a value goes the claim's way; None: where it is positive, and 0 is a tie.
         count: "all", "most" (more than half) or "some" (at least one) of those that could be made; "none worse": most
             go the claim's way and none goes the other.
+    Returns:
+        The verdict. A claim about several groups (tasks, data sets, rivals) is not tested as long as one that has no
+        number at all could turn it; nor does a claim about some of them fail before all are measured.
     """
     found = [item for item in items if item.missing is None]
     # Each reason is said once, with what it is about where there are several.
@@ -142,24 +173,46 @@ def judge(
     if not found:
         return Finding("not tested", "; ".join(missing), total=len(items), missing=missing)
 
-    ties = [item for item in found if accept is None and item.value == 0]
-    good = [item for item in found if (item.value > 0 if accept is None else accept(item.value))]
-    bad = [item for item in found if item not in good and item not in ties]
-    holds = {
-        "all": len(good) == len(found),
-        "most": 2 * len(good) > len(found),
-        "some": bool(good),
-        "none worse": not bad and 2 * len(good) > len(found),
-    }[count]
-    summary = f"{words} in {len(good)} of {len(found)}"
-    summary += f", equal in {', '.join(item.name for item in ties)}" if ties else ""
-    summary += f", not in {', '.join(item.name for item in bad)}" if bad else ""
+    def way(value: float) -> int:
+        if limits is None:
+            return (value > 0) - (value < 0)
+        return 1 if limits[0] <= value <= limits[1] else -1
+
+    def is_open(item: Item) -> bool:
+        if item.half_width is None:
+            return item.runs is not None  # a single seed; printed numbers are taken as they are
+        low, high = item.value - item.half_width, item.value + item.half_width
+        bounds = (0.0, 0.0) if limits is None else limits
+        # Decided is an interval that no bound cuts, and that is not so wide as to hold both bounds.
+        return any(low <= bound <= high for bound in bounds)
+
+    ways = [way(item.value) for item in found]
+    # A group that nobody measured could have gone either way, and so could any number of which one is enough. Where that
+    # matters, the claim is not tested.
+    measured = {item.group for item in found}
+    absent = sum(item.group not in measured or (count == "some" and item.missing is not None) for item in items)
+    at_worst, at_best = (decide([*ways, *[sign] * absent], count) for sign in (-1, 1))
+    verdict: Verdict = "not tested" if at_worst != at_best else "holds" if at_best else "fails"
+    # The same question decides whether chance could have made the verdict.
+    open_items = [item for item in found if is_open(item)]
+    sure = [(sign, item) for sign, item in zip(ways, found, strict=True) if item not in open_items]
+    outcomes = {decide([*(sign for sign, _ in sure), *[turned] * len(open_items)], count) for turned in (-1, 1)}
+    has_seeds = any(item.runs is not None for item in found)
+
+    named = {sign: [item.name for item, went in zip(found, ways, strict=True) if went == sign] for sign in (0, -1)}
+    summary = f"{words} in {ways.count(1)} of {len(found)}"
+    summary += f", equal in {', '.join(named[0])}" if named[0] else ""
+    summary += f", not in {', '.join(named[-1])}" if named[-1] else ""
+    if verdict == "not tested":
+        unknown = [item for item in items if item.missing is not None]
+        groups = dict.fromkeys(item.group for item in unknown if item.group not in measured)
+        summary += f", no number of {', '.join(groups or dict.fromkeys(item.name for item in unknown))}"
     # The numbers, one line for each data set or task that they are of.
     lines: dict[str, list[str]] = {}
     for item in found:
         lines.setdefault(item.group, []).append(f"{item.label} {item.shown}")
     return Finding(
-        "holds" if holds else "fails",
+        verdict,
         summary,
         tuple(f"{group}: {', '.join(texts)}" if group else ", ".join(texts) for group, texts in lines.items()),
         len(found),
@@ -167,31 +220,42 @@ def judge(
         missing,
         metrics_of(found),
         fewest(item.runs for item in found),
-        sum(item.within_spread is not None for item in found),
-        tuple(item.name for item in found if item.within_spread),
+        len(outcomes) == 1 if has_seeds and verdict != "not tested" else None,
+        tuple(item.name for item in open_items if item.half_width is not None),
+        tuple(item.name for item in open_items if item.half_width is None),
     )
 
 
 def every_part(parts: Mapping[str, Finding]) -> Finding:
-    """A claim of several parts holds where all that could be tested hold."""
-    tested = {name: part for name, part in parts.items() if part.verdict != "not tested"}
-    missing = tuple(dict.fromkeys(reason for part in parts.values() for reason in part.missing))
+    """A claim of several parts: fails with any of them, holds with all of them, and is else not tested."""
     total = sum(part.total for part in parts.values())
-    if not tested:
+    missing = tuple(dict.fromkeys(reason for part in parts.values() for reason in part.missing))
+    by_verdict: dict[Verdict, dict[str, Finding]] = {"holds": {}, "fails": {}, "not tested": {}}
+    for name, part in parts.items():
+        by_verdict[part.verdict][name] = part
+    holding, failing, untested = by_verdict.values()
+    measured = {name: part for name, part in parts.items() if part.tested}
+    if not measured:
         return Finding("not tested", "; ".join(missing), total=total, missing=missing)
-    # A part that could not be tested does not break a claim; the report says how many were.
-    failing = [f"{name}: {part.summary}" for name, part in tested.items() if part.verdict == "fails"]
+
+    summary = [f"{len(holding)} of {len(parts)} parts hold"]
+    summary += [f"{name}: {part.summary}" for name, part in failing.items()]
+    summary += [f"not tested: {', '.join(untested)}"] if untested else []
+    verdict: Verdict = "fails" if failing else "not tested" if untested else "holds"
+    # One part that surely fails settles a failure; for the whole to hold surely, every part must.
+    sure = [part.beyond_chance for part in (failing or measured).values()]
     return Finding(
-        "fails" if failing else "holds",
-        "; ".join([f"{len(tested) - len(failing)} of {len(tested)} parts hold", *failing]),
-        tuple(f"{name}: {part.summary}: {'; '.join(part.numbers)}" for name, part in tested.items()),
-        sum(part.tested for part in tested.values()),
+        verdict,
+        "; ".join(summary),
+        tuple(f"{name}: {part.summary}: {'; '.join(part.numbers)}" for name, part in measured.items()),
+        sum(part.tested for part in measured.values()),
         total,
         missing,
-        tuple(dict.fromkeys(metric for part in tested.values() for metric in part.metrics)),
-        fewest(part.seeds for part in tested.values()),
-        sum(part.spreads for part in tested.values()),
-        tuple(f"{name} {label}" for name, part in tested.items() for label in part.within_spread),
+        tuple(dict.fromkeys(metric for part in measured.values() for metric in part.metrics)),
+        fewest(part.seeds for part in measured.values()),
+        None if None in sure or verdict == "not tested" else any(sure) if failing else all(sure),
+        tuple(f"{name} {label}" for name, part in measured.items() for label in part.within_chance),
+        tuple(f"{name} {label}" for name, part in measured.items() for label in part.one_seed),
     )
 
 

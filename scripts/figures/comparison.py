@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ffl.errors import UserError
 from ffl.images import from_uint8
-from ffl.spectrum import log_spectrum
+from ffl.spectrum import log_spectrum, mean_power, radii
 from ffl.training.logger import label_colours
 from ffl.training.model import Task
 from ffl.training.run_directory import RunDirectory
@@ -80,11 +82,40 @@ BASELINES = (
     TableRun("table4", "facades_without", "pix2pix", "translation"),
 )
 MOST_COLUMNS = 6
+PATTERN_IMAGES = 50  # enough that single images do not make the peaks of a mean spectrum
+
+
+def periodic_peaks(power: Tensor) -> float:
+    """How far power that repeats every 2, 4 or 8 pixels stands out of its surroundings, mean in dB.
+
+    Layers that double the resolution leave such patterns, as peaks at multiples of an eighth of the sampling rate.
+
+    Args:
+        power: (H, W), zero frequency centred; H and W multiples of 8.
+    """
+    height, width = power.shape
+    decibels = 10 * power.clamp_min(1e-20).log10()
+    around = F.unfold(F.pad(decibels[None, None], (2, 2, 2, 2), mode="circular"), 5)[0]
+    # The middle of the 25 is the frequency itself.
+    excess = decibels - torch.cat([around[:12], around[13:]]).median(0).values.reshape(height, width)
+    lattice = excess[:: height // 8, :: width // 8]
+    zero = excess[height // 2, width // 2]  # one of them, and no pattern
+    return float((lattice.sum() - zero) / (lattice.numel() - 1))
+
+
+def mean_radius(power: Tensor) -> float:
+    """Mean distance to zero frequency of the power (H, W) beside it, as a fraction of the Nyquist frequency."""
+    height, width = power.shape
+    power = power.clone()
+    power[height // 2, width // 2] = 0
+    radius = torch.fft.fftshift(radii((height, width), "fft", power.dtype, power.device))
+    return float((radius * power).sum() / power.sum())
 
 
 def figure1(found: FoundRuns) -> Drawing:
     """Figure 1: real images and those of models without the focal frequency loss, with the spectra of both."""
     runs = found.open()
+    values: dict[str, Any] = {}
     # Fewer runs have more images each, so that the page stays full.
     each = MOST_COLUMNS // len(runs)
     cell = (PAGE_WIDTH - LABEL_WIDTH) / (each * len(runs))
@@ -93,7 +124,17 @@ def figure1(found: FoundRuns) -> Drawing:
         height, width = run.dataset.image_size
         x = LABEL_WIDTH + number * each * cell
         sheet.text(x + (each * cell - GAP) / 2, 0.02, f"{row.label}\n{run.dataset.name} {width}×{height}", BODY)
-        for real, fake in zip(first_items(run, each)["image"].cpu(), generate(run, each), strict=True):
+        count = min(PATTERN_IMAGES, len(run.dataset)) if row.group == "translation" else each
+        reals, fakes = first_items(run, count)["image"].cpu(), generate(run, count)
+        if row.group == "translation":  # what the paper says of generative adversarial networks
+            powers = [mean_power(images.double()) for images in (reals, fakes)]
+            peaks, radius = ([measure(power) for power in powers] for measure in (periodic_peaks, mean_radius))
+            values[str(row)] = {
+                "images": count,
+                "periodic_peaks": peaks[1] - peaks[0],
+                "mean_radius": radius[1] / radius[0] - 1,
+            }
+        for real, fake in zip(reals[:each], fakes[:each], strict=True):
             # Real and generated spectrum have one grey scale: what is darker below has less power.
             spectra = [log_spectrum(image[None]) for image in (real, fake)]
             for line, image in enumerate((real, fake)):
@@ -106,7 +147,7 @@ def figure1(found: FoundRuns) -> Drawing:
     caption = f"Without FFL, first test images: {titles}. Spectra: {SPECTRA}."
     sheet.caption(caption)
     drawn = {str(row): about(run.directory, run.step) for row, run in runs.items()}
-    return Drawing(sheet.finish(), caption, runs=drawn)
+    return Drawing(sheet.finish(), caption, values, drawn)
 
 
 def comparison_figure(number: int, found: FoundRuns) -> Drawing:
