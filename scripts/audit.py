@@ -3,8 +3,8 @@
     python scripts/audit.py [scale=cpu] [results=DIR] [out=outputs/results]
 
 Reads results/paper.yaml, the tables that scripts/reproduce.py wrote, what Figures 1 and 9 measured and the costs that
-scripts/benchmark.py measured, and nothing else: neither runs nor data sets. Writes <out>/<scale>/audit.md and audit.json:
-holds, fails or not tested, with the numbers, where the gain sits and when there is one.
+scripts/benchmark.py measured, and nothing else: neither runs nor data sets. Writes <out>/<scale>/audit.md and
+audit.json: holds, fails or not tested, with the numbers, where the gain sits and when there is one.
 """
 
 import json

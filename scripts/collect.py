@@ -3,7 +3,8 @@
     python scripts/collect.py DIR [DIR ...] [sort=psnr] [plot=psnr,spectrum_distance] [out=FILE.csv]
 
 DIR: run directories, or patterns such as 'outputs/ae-*'; other folders among them are passed over. A row for each run:
-the settings in which the runs differ, its step, the metrics that evaluate.py wrote, and its last losses.
+the settings in which the runs differ, its step, the metrics that evaluate.py wrote, its last losses, and their shares of
+the gradient at the generator's output.
 """
 
 import csv
@@ -45,7 +46,8 @@ class SweepRun:
     Attributes:
         name: of its directory.
         settings: its configuration by flat key; ``IDLE`` for what means nothing in it.
-        results: its metrics, losses and step by column; infinite where a metric is.
+        results: its metrics, losses, their shares of the gradient at the generator's output, and step by column;
+            infinite where a metric is.
     """
 
     name: str
@@ -102,6 +104,8 @@ def read_run(run: RunDirectory) -> SweepRun:
         last = lines[-1]
         losses = last.get("losses")
         results |= {f"loss/{name}": value for name, value in (losses if isinstance(losses, dict) else {}).items()}
+        shares = last.get("gradient_share")
+        results |= {f"share/{name}": value for name, value in (shares if isinstance(shares, dict) else {}).items()}
         results["step"] = last["step"]
         if is_number(last.get("images_per_second")):
             results["images_per_second"] = last["images_per_second"]

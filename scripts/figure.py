@@ -8,10 +8,11 @@
 
 N is 1 (spectra of models without FFL), 2 (band limiting), 3 (single-image reconstruction), 5 to 8, 10, 11, 15 and 16
 (comparisons), 9 (StyleGAN2 and average spectra), 12 (sinusoidal components), 14 (spatial loss), 17 to 19 (StyleGAN2
-samples). 4 and 13 are drawings. ``bands`` and ``gains`` are ours, from the records of tables: power, error and coherence
-by frequency band, and what FFL gains on every model and data set beside what foretells it. A figure is written as PNG, as
-PDF, and as JSON with its caption, numbers and runs; the default is outputs/results/<scale>/figureN.png, or bands.png and
-gains.png. Missing runs are named with the commands that make them.
+samples). 4 and 13 are drawings. ``bands`` and ``gains`` are ours, from the records of tables: power, error and
+coherence by frequency band, and what FFL gains on every model and data set beside what foretells it. A figure is
+written as PNG, as PDF, and as JSON with its caption, numbers and runs; the default is
+outputs/results/<scale>/figureN.png, or bands.png and gains.png. Missing runs are named with the commands that make
+them.
 """
 
 import inspect

@@ -94,6 +94,7 @@ RUNS = {
     ("table7", "vae_synthesis"): relevant_losses("vae", "celeba", 0.001),
     ("table7", "pix2pix"): relevant_losses("pix2pix", "edges2shoes", 0.05),
     ("table8", "reconstruction"): ablations(*AE)
+    | {"full_no_mse": (*AE, {**FFL, **NO_SPATIAL_LOSS})}
     | {
         f"{part}_no_mse": (*AE, {**FFL, "loss.ablation": part, **NO_SPATIAL_LOSS})
         for part in ("no_freq", "no_phase", "no_ampli", "no_focal")

@@ -1,14 +1,14 @@
 """When does the focal frequency loss help? The gain of every pair of runs, and what foretells it before it is used.
 
 A pair is a model on a data set, trained without and with FFL: the rows X_without and X_with of any table. What could
-foretell its gain is taken from the records of the run without FFL alone. Rank correlations are over pairs, each the mean
-over its seeds: seeds of one pair are not independent of each other.
+foretell its gain is taken from the records of the run without FFL alone. Rank correlations are over pairs, each the
+mean over its seeds: seeds of one pair are not independent of each other.
 """
 
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,7 +156,9 @@ def compared_rows() -> list[ComparedRows]:
     named = {pair.without: pair.name for pair in read_pairs().values()}
     models: dict[str, str] = {}  # what claims.yaml calls the models of configs/model
     for pair in read_pairs().values():
-        models.setdefault(split_overrides(read_table(pair.table).rows[pair.without.row].runs[pair.group])["model"], pair.model)
+        models.setdefault(
+            split_overrides(read_table(pair.table).rows[pair.without.row].runs[pair.group])["model"], pair.model
+        )
     found = []
     for name in table_names():
         table = read_table(name)
@@ -166,7 +168,9 @@ def compared_rows() -> list[ComparedRows]:
             for group, overrides in table.rows[without].runs.items():
                 words = split_overrides(overrides)
                 first, second = RowGroup(name, without, group), RowGroup(name, with_ffl, group)
-                found.append(ComparedRows(named.get(first, f"{models[words['model']]}, {words['dataset']}"), first, second))
+                found.append(
+                    ComparedRows(named.get(first, f"{models[words['model']]}, {words['dataset']}"), first, second)
+                )
     return found
 
 
@@ -177,6 +181,12 @@ def runs_of(source: Source, place: RowGroup) -> dict[int, dict[str, Record]]:
         if is_of(record, place) and record.provenance.get("seed") is not None:
             runs.setdefault(record.provenance["seed"], {})[record.metric] = record
     return runs
+
+
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are there; None without any."""
+    found = [number for number in values if number is not None]
+    return statistics.fmean(found) if found else None
 
 
 def ranks(values: Sequence[float]) -> list[float]:
@@ -219,17 +229,11 @@ def when_it_helps(source: Source) -> dict[str, Any]:
     pairs = []
     for rows in compared_rows():
         without, with_ffl = runs_of(source, rows.without), runs_of(source, rows.with_ffl)
-        seeds = [seed for seed in without if seed in with_ffl]
-
-        def mean(of: Callable[[int], float | None], seeds: list[int] = seeds) -> float | None:
-            found = [number for seed in seeds if (number := of(seed)) is not None]
-            return statistics.fmean(found) if found else None
-
-        gains = {key: mean(lambda seed, g=gain: g.of(without[seed], with_ffl[seed])) for key, gain in GAINS.items()}
-        if all(gain is None for gain in gains.values()):
-            continue
-        predictors = {key: mean(lambda seed, p=item: p.of(without[seed])) for key, item in PREDICTORS.items()}
-        pairs.append({"name": rows.name, "seeds": len(seeds), "gains": gains, "predictors": predictors})
+        both = [(without[seed], with_ffl[seed]) for seed in without if seed in with_ffl]
+        gains = {key: mean_of(gain.of(*runs) for runs in both) for key, gain in GAINS.items()}
+        if any(gain is not None for gain in gains.values()):
+            predictors = {key: mean_of(item.of(first) for first, _ in both) for key, item in PREDICTORS.items()}
+            pairs.append({"name": rows.name, "seeds": len(both), "gains": gains, "predictors": predictors})
     # What has a squared error comes first; the others are sorted by their spectra.
     pairs.sort(key=lambda pair: [-math.inf if pair["gains"][key] is None else pair["gains"][key] for key in GAINS])
     pairs.reverse()

@@ -249,7 +249,7 @@ def narrower(
         margin = (1 - by) * before - after if by else -1 * change
         items.append(replace(difference(label, margin), shown=shown))
     numbers = tuple(f"{item.label} {item.shown}" for item in items if item.missing is None)
-    return replace(judge(items, words), numbers=numbers)
+    return replace(judge(items, words, (0.0, math.inf) if by else None), numbers=numbers)
 
 
 def power_lost(claim: Claim, source: Source, *, pair: str) -> Finding:

@@ -40,13 +40,13 @@ INTRODUCTION = """\
 Made by `{command}` from the paper's printed numbers (`results/paper.yaml`) and from our own tables. Each claim
 is put in our words and judged by one function on both; where its words leave a number open, one reading is stated with
 it and serves both. A verdict is about the numbers that are there: "3 of 5" says how many of the claim's numbers those
-are. A claim about several tasks or data sets is not tested while one without a number could turn it. LFD is a function of
-PSNR, so that the two have one vote, PSNR's. Ours at a reduced scale are on other data and sizes than the paper's.
+are. A claim about several tasks or data sets is not tested while one without a number could turn it. LFD is a function
+of PSNR, so that the two have one vote, PSNR's. Ours at a reduced scale are on other data and sizes than the paper's.
 
-Differences are "with FFL" minus "without", or as named, taken seed by seed; ± is half of their {confidence:.0%} t interval
-over the seeds. A verdict is beyond chance if it would stay the same whichever way those comparisons went whose interval
-reaches across the limit, or that rest on one seed: a verdict on one seed never is. Each comparison is held against chance
-by itself, without a correction for how many there are.
+Differences are "with FFL" minus "without", or as named, taken seed by seed; ± is half of their {confidence:.0%} t
+interval over the seeds. A verdict is beyond chance if it would stay the same whichever way those comparisons went whose
+interval reaches across the limit, or that rest on one seed: a verdict on one seed never is. Each comparison is held
+against chance by itself, without a correction for how many there are.
 
 Where ours lack LPIPS, FID or IS, whose networks have to be downloaded, they are judged on ST-LPIPS, FD-EffNet and
 IS-EffNet, whose networks come with packages. These are other metrics than the paper's: each verdict names those that it
@@ -63,8 +63,8 @@ SETTINGS_INTRODUCTION = (
 WHERE_INTRODUCTION = """\
 Bands are octaves of the distance to zero frequency, in cycles per image; the last one holds the corners. Power: of
 generated over real images, 1 is no gap. Error: in squared grey levels; the bands add up to the mean squared error. Both
-over the test split. Coherence: 1 where every wave is in its place, whatever its contrast, 0 for noise; its square is the
-share of the power that follows the real images.
+over the test split. Coherence: 1 where every wave is in its place, whatever its contrast, 0 for noise; its square is
+the share of the power that follows the real images.
 
 ![Power, error and coherence by octave, without and with FFL](bands.png)
 
@@ -73,10 +73,10 @@ share of the power that follows the real images.
 
 WHEN_INTRODUCTION = """\
 Every model on every data set, the largest gain first: by how much FFL lowers its squared error, FD-EffNet and spectrum
-distance, the last two as shares of what they are without FFL. What could foretell it is taken from the run without FFL and
-from its data. Ranks are compared over pairs, each the mean over its seeds. Chance: |ρ| stays below it in {confidence:.0%} of
-the orders in which the gains can be dealt to the pairs, every order up to seven pairs, {orders:,} of more; p: the share of
-orders with at least that |ρ|.
+distance, the last two as shares of what they are without it. What could foretell it is taken from the run without FFL
+and from its data. Ranks are compared over pairs, each the mean over its seeds. Chance: |ρ| stays below it in
+{confidence:.0%} of the orders in which the gains can be dealt to the pairs, every order up to seven pairs, {orders:,}
+of more; p: the share of orders with at least that |ρ|.
 
 ![The gain of every pair of runs, and what foretells it best](gains.png)
 
@@ -221,9 +221,9 @@ def band_table(ours: Source, rows: ComparedRows) -> Json:
     """Power, error and coherence by band of frequency without and with FFL, as means over the seeds that both have.
 
     Returns:
-        name, seeds, our_data; missing: why there is nothing else; rows: by band; error: what becomes of the squared
-        error: ``without`` and ``with``, the change ``low`` and ``high`` below and above ``edge``, a quarter of the Nyquist
-        frequency; None for images that are no pairs.
+        name, seeds, our_data; missing: why there is nothing else; rows: by band; error: the squared error ``without``
+        and ``with``, and its change ``low`` and ``high``, below and above ``edge``, a quarter of the Nyquist frequency;
+        None for images that are no pairs.
     """
 
     def sides(quantity: str, band: int) -> dict[str, Numbers]:
@@ -283,7 +283,9 @@ def markdown(report: Json) -> str:
             bullets.append(f"- {link(claim)}: {summary(claim[side])}{also}")
             if side == "ours":
                 bullets += [f"  - {line}" for line in claim["ours"]["numbers"]]
-                bullets += [f"  - at full scale: {commands_as_code(claim['full_scale'])}"] if claim["full_scale"] else []
+                bullets += (
+                    [f"  - at full scale: {commands_as_code(claim['full_scale'])}"] if claim["full_scale"] else []
+                )
         lines += [words, "", *(bullets or ["- nothing"]), ""]
 
     lines += where_section(report)
@@ -461,8 +463,8 @@ def when_section(report: Json) -> list[str]:
     is_sure = best["corrected"] < 1 - CONFIDENCE
     lines += [
         "",
-        f"The best is {kept}: ρ = {best['rho']:+.2f} over {best['pairs']} pairs, p = {best['p']:.3f}. It is the best of "
-        f"{len(gains['tests'])} tests, and times that number p is {best['corrected']:.2f}: "
+        f"The best is {kept}: ρ = {best['rho']:+.2f} over {best['pairs']} pairs, p = {best['p']:.3f}. It is the best "
+        f"of {len(gains['tests'])} tests, and times that number p is {best['corrected']:.2f}: "
         + ("beyond chance." if is_sure else "chance alone gives as much, so that none of them may be relied on."),
         "",
     ]

@@ -1,7 +1,8 @@
 """From numbers to a verdict: each comparison of a claim is one item, and a count over the items decides.
 
-Numbers scatter from seed to seed, and a verdict is beyond chance if it would stay the same whichever way the comparisons
-went whose sign the seeds leave open: those with a single seed, and those whose t interval reaches across the limit.
+Numbers scatter from seed to seed, and a verdict is beyond chance if it would stay the same whichever way the
+comparisons went whose sign the seeds leave open: those with a single seed, and those whose t interval reaches across
+the limit.
 """
 
 import math
@@ -187,8 +188,8 @@ def judge(
         return any(low <= bound <= high for bound in bounds)
 
     ways = [way(item.value) for item in found]
-    # A group that nobody measured could have gone either way, and so could any number of which one is enough. Where that
-    # matters, the claim is not tested.
+    # A group that nobody measured could have gone either way, and so could any number of which one is enough. Where
+    # that matters, the claim is not tested.
     measured = {item.group for item in found}
     absent = sum(item.group not in measured or (count == "some" and item.missing is not None) for item in items)
     at_worst, at_best = (decide([*ways, *[sign] * absent], count) for sign in (-1, 1))

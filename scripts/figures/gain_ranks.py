@@ -27,7 +27,11 @@ def gains_figure(*, scale: str = "cpu") -> Drawing:
     found = when_it_helps(OurSource(None, scale))
     pairs, tests = found["pairs"], found["tests"]
     if not pairs:
-        rows = [TableRun(item.without.table, row, "", "") for item in compared_rows() for row in (item.without.row, item.with_ffl.row)]
+        rows = [
+            TableRun(item.without.table, row, "", "")
+            for item in compared_rows()
+            for row in (item.without.row, item.with_ffl.row)
+        ]
         raise UserError(f"no pair of runs has been measured; run: {command(rows, scale, [])}")
 
     # Above, a column of bars for each gain; all have the order of the audit.
@@ -76,18 +80,22 @@ def gains_figure(*, scale: str = "cpu") -> Drawing:
     if tests:
         sheet.height += 0.4
     best = found["best"]
-    verdict = "No predictor has enough pairs. " if best is None else (
-        f"Best of {len(tests)} tests: {PREDICTORS[best['predictor']].words} for {GAINS[best['gain']].words}, "
-        f"p = {best['p']:.3f}, times the number of tests {best['corrected']:.2f}. "
-    )
     caption = (
-        "By how much FFL lowers squared error, FD-EffNet and spectrum distance of each model on each data set, the last "
-        "two as shares, mean over seeds; below, each gain against the predictor with the smallest p. Predictors are of "
-        f"the run without FFL and its data. ρ: rank correlation over pairs; p: share of random orders with at least |ρ|. {verdict}"
+        "By how much FFL lowers squared error, FD-EffNet and spectrum distance of each model on each data set, the "
+        "last two as shares, mean over seeds; below, each gain against the predictor of smallest p. Predictors are of "
+        "the run without FFL and its data. ρ: rank correlation over pairs; p: share of orders of the gains with at "
+        "least that |ρ|. "
     )
-    sheet.caption(caption.strip())
+    if best is None:
+        caption += "No predictor has enough pairs."
+    else:
+        caption += (
+            f"Best of {len(tests)} tests: {PREDICTORS[best['predictor']].words} for {GAINS[best['gain']].words}, "
+            f"p = {best['p']:.3f}, times the number of tests {best['corrected']:.2f}."
+        )
+    sheet.caption(caption)
     values: dict[str, Any] = {"pairs": pairs, "tests": tests, "best": best}
-    return Drawing(sheet.finish(), caption.strip(), values)
+    return Drawing(sheet.finish(), caption, values)
 
 
 def in_percent(axes: Axes, form: str, which: str) -> None:

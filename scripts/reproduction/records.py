@@ -165,6 +165,7 @@ def run_records(run: Run, task: str, metrics: list[str], reason: str | None = No
     details |= {"train_images": train_images, "images": status.images, "steps": status.step}
     details["epochs"] = status.images / train_images if train_images else None
     details["spatial_loss"] = final_spatial_loss(directory)
+    details["gradient_share"] = next((line.get("gradient_share") for line in reversed(directory.log_lines())), None)
     provenance |= {"run": directory.path.name, "step": status.step}
     training = Record("training", status.seconds, 0, {}, provenance, details=details)
     return [*(replace(record, provenance={**record.provenance, **names}) for record in measured), training]

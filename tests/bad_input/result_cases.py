@@ -94,6 +94,8 @@ FIGURES = [
            "a model of another project"),
     figure("runs-of-records", "bands runs=a,b", "runs=a,b: figure bands does not take it", "it takes .*model",
            "bands are those of tables"),
+    figure("model-of-all-gains", "gains model=ae", "model=ae: figure gains does not take it", "it takes .*scale",
+           "gains are compared over all models"),
     figure("no-images", "9 images=0", "images=0", "at least 1", "a mean of nothing"),
     figure("other-format", "2 out=a.jpg", r"out=a\.jpg", r"\.png", "made as PNG and PDF"),
     figure("no-image", "2 image=a.png", r"image=a\.png", "No such file|no such file", "moved away"),

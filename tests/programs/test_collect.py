@@ -41,9 +41,8 @@ def make_run(root: Path, name: str, metrics: dict | None = None, loss: float = 0
         "recipe": {"epochs": {"default": name}},
     }
     (path / "config.yaml").write_text(yaml.safe_dump(config))
-    lines = [
-        {"step": step, "losses": {"generator/mse": loss + 10 / step}, "images_per_second": 9.5} for step in (5, 10)
-    ]
+    known = {"images_per_second": 9.5, "gradient_share": {"generator/mse": 0.25}}
+    lines = [{"step": step, "losses": {"generator/mse": loss + 10 / step}, **known} for step in (5, 10)]
     (path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 1')
     if metrics is not None:
         (path / "metrics.json").write_text(json.dumps({**metrics, "records": []}))
@@ -73,7 +72,8 @@ def rows_of(*patterns: str) -> list:
 
 def test_a_row_holds_what_differs_and_what_came_of_it(runs: Path) -> None:
     table = list(csv.DictReader(io.StringIO(csv_text(rows_of("runs/*")))))
-    assert list(table[0]) == ["run", "loss.alpha", "psnr", "lfd", "loss/generator/mse", "images_per_second", "step"]
+    columns = ["psnr", "lfd", "loss/generator/mse", "images_per_second", "share/generator/mse", "step"]
+    assert list(table[0]) == ["run", "loss.alpha", *columns]
     assert table[0] == {
         "run": "a",
         "loss.alpha": "0.5",
@@ -81,6 +81,7 @@ def test_a_row_holds_what_differs_and_what_came_of_it(runs: Path) -> None:
         "lfd": "14.0",
         "loss/generator/mse": "1.5",
         "images_per_second": "9.5",
+        "share/generator/mse": "0.25",
         "step": "10",
     }
     assert table[3]["psnr"] == ""
@@ -112,9 +113,12 @@ def test_the_files(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     markdown = Path("out/sweep.md").read_text()
     assert markdown in shown
     lines = markdown.splitlines()
-    assert lines[0] == "| run | loss.alpha | psnr ↑ | lfd ↓ | loss/generator/mse | images_per_second | step |"
-    assert lines[2] == "| b | 1.0 | inf | 13 | 1.1 | 9.5 | 10 |"
-    assert lines[5] == "| d | 20.0 | – | – | 1.5 | 9.5 | 10 |"
+    assert (
+        lines[0]
+        == "| run | loss.alpha | psnr ↑ | lfd ↓ | loss/generator/mse | images_per_second | share/generator/mse | step |"
+    )
+    assert lines[2] == "| b | 1.0 | inf | 13 | 1.1 | 9.5 | 0.25 | 10 |"
+    assert lines[5] == "| d | 20.0 | – | – | 1.5 | 9.5 | 0.25 | 10 |"
     table = csv.DictReader(io.StringIO(Path("out/sweep.csv").read_text()))
     assert [row["run"] for row in table] == ["b", "c", "a", "d"]
     with Image.open("out/sweep.png") as picture:

@@ -23,8 +23,10 @@ from ffl.training.record import Record, append_records
 from ffl.training.run_directory import RunDirectory
 from models.stylegan2 import StyleGAN2
 from models.stylegan2.sampling import image_grid, sample
+from scripts.audits.evidence import OurSource
+from scripts.audits.gains import GAINS, when_it_helps
 from scripts.figure import FIGURES, draw
-from scripts.figures import comparison, loss_curve, one_image, style, stylegan2
+from scripts.figures import comparison, gain_ranks, loss_curve, one_image, style, stylegan2
 from scripts.figures.one_image import square_image
 from scripts.figures.runs import Drawing, TableRun, command, find_runs, generate, score
 from scripts.runs import open_run
@@ -252,6 +254,40 @@ def test_the_readme_prints_the_published_bands(tmp_path: Path, monkeypatch: pyte
         assert f"| {quantity} | {' | '.join(cells)} |" in readme
 
 
+def test_gains_are_those_of_the_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = when_it_helps(OurSource(None, "cpu"))
+    drawing = FIGURES["gains"].draw()
+    assert drawing.values == found
+    bars = drawing.figure.axes[: len(GAINS)]
+    for axes, gain in zip(bars, GAINS, strict=True):
+        known = [pair["gains"][gain] for pair in found["pairs"] if pair["gains"][gain] is not None]
+        assert [bar.get_width() for bar in axes.patches] == pytest.approx(known)
+    assert [label.get_text() for label in bars[0].get_yticklabels()] == [pair["name"] for pair in found["pairs"]]
+    # Below, a point for each pair that has both; few pairs have none.
+    shown = {test["gain"] for test in found["tests"]}
+    assert len(drawing.figure.axes) == len(GAINS) + len(shown)
+    monkeypatch.setattr(gain_ranks, "OurSource", lambda results, scale: OurSource(tmp_path, scale))
+    with pytest.raises(UserError, match=r"no pair of runs has been measured; run: python .*table=1 rows=dtd_without"):
+        FIGURES["gains"].draw()
+
+
+def test_patterns_of_figure_1_are_peaks_and_radii() -> None:
+    power = torch.ones(64, 32, dtype=torch.float64)
+    assert comparison.periodic_peaks(power) == 0
+    power[::8, ::4] *= 10  # periods of 8 pixels and of parts of them
+    power[32, 16] = 1e6  # the mean brightness is no pattern
+    assert comparison.periodic_peaks(power) == pytest.approx(10)
+    between = torch.ones(64, 32, dtype=torch.float64)
+    between[4::8, 2::4] *= 10
+    assert comparison.periodic_peaks(between) == pytest.approx(0)
+    wave = torch.zeros(64, 32, dtype=torch.float64)
+    wave[32, 16], wave[32, 20], wave[40, 16] = 1e6, 1.0, 3.0  # 4 of 16 and 8 of 32 cycles at the Nyquist frequency
+    assert comparison.mean_radius(wave) == pytest.approx(0.25)
+    wave[32, 24] = 4.0
+    assert comparison.mean_radius(wave) == pytest.approx(0.375)
+
+
 # Figures from runs
 
 
@@ -418,6 +454,6 @@ def test_all_makes_what_can_be_made(
     monkeypatch.chdir(tmp_path)
     main(["all"])
     made = {path.stem.removeprefix("figure") for path in tmp_path.glob("outputs/results/cpu/*.png")}
-    assert made == {"1", "2", "3", "5", "12", "14", "bands"}
+    assert made == {"1", "2", "3", "5", "12", "14", "bands", "gains"}
     printed = capsys.readouterr().out
     assert all(f"figure {name}: not made: " in printed for name in set(map(str, FIGURES)) - made)
