@@ -3,7 +3,7 @@
     python scripts/collect.py DIR [DIR ...] [sort=psnr] [plot=psnr,spectrum_distance] [out=FILE.csv]
 
 DIR: run directories, or patterns such as 'outputs/ae-*'; other folders among them are passed over. A row for each run:
-the settings in which the runs differ, its step, the metrics that evaluate.py wrote, its last losses, and their shares of
+the settings in which the runs differ, its step, the metrics that evaluate.py wrote, its last losses and their shares of
 the gradient at the generator's output.
 """
 

@@ -226,7 +226,7 @@ def when_it_helps(source: Source) -> dict[str, Any]:
         chance and p; best: the test with the smallest p, None if none could be made, and ``corrected``, its p times the
         number of tests.
     """
-    pairs = []
+    pairs: list[dict[str, Any]] = []
     for rows in compared_rows():
         without, with_ffl = runs_of(source, rows.without), runs_of(source, rows.with_ffl)
         both = [(without[seed], with_ffl[seed]) for seed in without if seed in with_ffl]
@@ -238,7 +238,7 @@ def when_it_helps(source: Source) -> dict[str, Any]:
     pairs.sort(key=lambda pair: [-math.inf if pair["gains"][key] is None else pair["gains"][key] for key in GAINS])
     pairs.reverse()
 
-    tests = []
+    tests: list[dict[str, Any]] = []
     for gain, predictor in itertools.product(GAINS, PREDICTORS):
         both = [(pair["predictors"][predictor], pair["gains"][gain]) for pair in pairs]
         both = [(x, y) for x, y in both if x is not None and y is not None]

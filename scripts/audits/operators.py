@@ -127,8 +127,9 @@ def loses_most(claim: Claim, source: Source, *, metric: str, rows: Names) -> Fin
     for other in losses.values():
         # The two are of the same runs: the interval of their difference is no wider than both intervals together.
         width = None if own.half_width is None or other.half_width is None else own.half_width + other.half_width
-        about = {"label": f"{own.label} over {other.label}", "shown": f"{own.shown} to {other.shown}"}
-        items.append(replace(other, **about, value=own.value - other.value, half_width=width, metric=other.label))
+        label, shown = f"{own.label} over {other.label}", f"{own.shown} to {other.shown}"
+        more = own.value - other.value
+        items.append(replace(other, label=label, value=more, shown=shown, half_width=width, metric=other.label))
     finding = judge(items, "more is lost")
     return replace(finding, metrics=(own.label, *finding.metrics))
 

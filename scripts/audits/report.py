@@ -263,8 +263,8 @@ def markdown(report: Json) -> str:
 
     # How many hold: the first thing to know, and the shortest.
     columns = ["holds", f"holds{SURE}", "fails", f"fails{SURE}", "not tested"]
-    heads = [name.replace("holds beyond", "beyond").replace("fails beyond", "beyond") for name in columns]
-    lines += ["## Counts", "", f"| what | on | {' | '.join(heads)} |", "| --- " * 7 + "|"]
+    short = [name.replace("holds beyond", "beyond").replace("fails beyond", "beyond") for name in columns]
+    lines += ["## Counts", "", f"| what | on | {' | '.join(short)} |", "| --- " * 7 + "|"]
     for kind, words in (("claims", "claims in words"), ("cells", "FFL improves a metric of a model on a data set")):
         for side, source in SIDES.items():
             counts = " | ".join(

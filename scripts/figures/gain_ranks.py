@@ -45,8 +45,8 @@ def gains_figure(*, scale: str = "cpu") -> Drawing:
         gains = [pair["gains"][key] for pair in pairs]
         measured = [(place, gain) for place, gain in enumerate(gains) if gain is not None]
         if measured:
-            places, values = zip(*measured, strict=True)
-            axes.barh(places, values, color=[BLUE if value > 0 else VERMILION for value in values], height=0.7)
+            places, widths = zip(*measured, strict=True)
+            axes.barh(places, widths, color=[BLUE if width > 0 else VERMILION for width in widths], height=0.7)
         axes.axvline(0, color=GREY, lw=0.6)
         axes.set_ylim(len(pairs) - 0.5, -0.5)
         axes.set_yticks(range(len(pairs)), [pair["name"] for pair in pairs])

@@ -814,23 +814,35 @@ def test_a_fresh_clone_gives_the_published_audit(
     assert {**own, "code": None} == {**published, "code": None}
 
 
+# What changed since the first audit, with the reason. It knew no embedded metrics either, so that its verdicts on ours
+# are those on the paper's metrics alone.
+CHANGED = {
+    "bands.ae_dtd.lost": "holds",  # textures are now learnt from 1,427 images instead of 960
+    # A claim over several tasks needs each of them, and "especially in FID" needs a distance of sets.
+    "table7.ffl_over_spectral_regularization": "not tested",
+    "table7.ffl_dct_over_spectral_regularization": "not tested",
+    "table9.2_degrades": "not tested",
+    "table10.8_degrades": "not tested",
+    "table10.patches_can_help": "not tested",  # in PSNR by 0.03 dB; in LPIPS, where the paper has it, we have no number
+}
+# The paper says of StyleGAN2 that average spectra come closer (figure9.*), and not this of spectra of single images.
+DROPPED = {f"bands.stylegan2.{what}" for what in ("lost", "gap_narrower", "spectrum_closer")}
+
+
 @pytest.mark.skipif(not GOLDEN.is_file(), reason="no verdicts of the first audit beside this checkout")
 def test_published_verdicts_are_those_of_the_first_audit() -> None:
     golden = json.loads(GOLDEN.read_text())["claims"]
-    published = json.loads((PUBLISHED / "cpu" / "audit.json").read_text())["claims"]
-    # New results may change what is said of ours: textures are now learnt from 1,427 images instead of 960.
-    golden["bands.ae_dtd.lost"]["ours"] = "holds"
-    # The first audit knew no embedded metrics, so that its verdicts on ours are those on the paper's metrics alone.
+    published = {claim["id"]: claim for claim in json.loads((PUBLISHED / "cpu" / "audit.json").read_text())["claims"]}
+    assert golden.keys() - published.keys() == DROPPED
     sides = {"paper": "paper", "ours": "official"}
-    assert {
-        claim["id"]: {
-            "statement": claim["statement"],
-            **{side: (claim[now] or {}).get("verdict") for side, now in sides.items()},
-        }
-        for claim in published
-    } == golden
+    for id in golden.keys() - DROPPED:
+        claim = published[id]
+        verdicts = {side: (claim[now] or {}).get("verdict") for side, now in sides.items()}
+        expected = {**golden[id], "ours": CHANGED.get(id, golden[id]["ours"])}
+        assert {"statement": claim["statement"], **verdicts} == expected, id
     embedded = {METRICS[name].label for name in EMBEDDED.values()}
-    assert [c["id"] for c in published if c["ours"] != c["official"] and not embedded & set(c["ours"]["metrics"])] == []
+    claims = published.values()
+    assert [c["id"] for c in claims if c["ours"] != c["official"] and not embedded & set(c["ours"]["metrics"])] == []
 
 
 def test_own_tables_come_before_the_published_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
