@@ -292,11 +292,12 @@ def markdown(report: Json) -> str:
     lines += when_section(report)
 
     # Every claim with its two verdicts.
-    lines += ["## Claims in words", "", "| claim | where | the paper's numbers | ours | ours judged on |"]
-    lines += ["| --- " * 5 + "|"]
+    lines += ["## Claims in words", "", "| claim | where | the paper's numbers | ours | seeds | ours judged on |"]
+    lines += ["| --- " * 6 + "|"]
     for claim in claims:
-        printed = "not printed" if claim["paper"] is None else verdict(claim["paper"])
-        texts = [link(claim), claim["section"], printed, verdict(claim["ours"]), ", ".join(claim["ours"]["metrics"])]
+        printed, ours = "not printed" if claim["paper"] is None else verdict(claim["paper"]), claim["ours"]
+        runs = f"{ours['seeds'] or ''}" + (SURE.replace(" ", ", ", 1) if ours["beyond_chance"] else "")
+        texts = [link(claim), claim["section"], printed, verdict(ours), runs, ", ".join(ours["metrics"])]
         lines.append(f"| {' | '.join(texts)} |")
 
     # Every metric of every pair, a model's name on its first line alone.
@@ -445,7 +446,7 @@ def when_section(report: Json) -> list[str]:
         cells = ["" if number is None else form.format(number) for number, form in numbers]
         lines.append(f"| {' | '.join([pair['name'], str(pair['seeds']), *cells])} |")
 
-    lines += ["", f"What is known before, in the same order: {'; '.join(words.values())}.", ""]
+    lines += ["", "What is known before, in the same order:", ""]
     lines += [f"| pair | {' | '.join(words.values())} |", "| --- " * (len(words) + 1) + "|"]
     for pair in gains["pairs"]:
         numbers = [(pair["predictors"][key], measure.form) for key, measure in PREDICTORS.items()]

@@ -17,7 +17,8 @@ from ffl.training.model import Batch
 from ffl.training.objective import Objective
 from ffl.training.step import make_optimizers, train_only
 from models.official import load_official
-from models.stylegan2 import StyleGAN2
+from models.stylegan2 import StyleGAN2, ops
+from models.stylegan2.generator import Generator
 from models.stylegan2.official import (
     nvlabs_discriminator_keys,
     nvlabs_generator_keys,
@@ -207,6 +208,46 @@ def test_path_length_of_a_linear_map_is_the_norm_of_its_adjoint() -> None:
     noise = torch.randn_like(images)
     want = (noise.flatten(1) @ matrix).norm(dim=1) / 4
     torch.testing.assert_close(path_lengths(images, ws, noise), want)
+
+
+def test_path_lengths_in_float32_are_those_of_float64_but_for_units_that_change_sign(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the same signs of all units only rounding remains; one turned unit a layer does a hundred times as much."""
+    torch.manual_seed(0)
+    network = Generator(32, latent_dim=16, num_mapping_layers=1, channel_base=256, channel_max=16).synthesis
+    inputs = torch.randn(2, network.num_ws, 16), torch.randn(2, 3, 32, 32)
+    outputs: list[Tensor] = []
+    for layer in network.noise_layers():
+        layer.register_forward_hook(lambda module, arguments, output: outputs.append(output.detach().clone()))
+
+    def gradient(dtype: torch.dtype, signs: list[Tensor] | None = None) -> Tensor:
+        outputs.clear()
+        ws, noise = (tensor.to(dtype) for tensor in inputs)
+        ws.requires_grad_()
+        with monkeypatch.context() as patch:
+            if signs is not None:
+                left = iter(signs)
+
+                class Given(ops._Activation):
+                    @staticmethod
+                    def apply(x: Tensor, slope: float, clamp: float | None) -> Tensor:
+                        return x if slope == 1 else torch.where(next(left), x, slope * x)
+
+                patch.setattr(ops, "_Activation", Given)
+            images = network.to(dtype)(ws, "const")
+        return torch.autograd.grad((images * noise).sum(), ws)[0].double()
+
+    def distance(a: Tensor, b: Tensor) -> float:
+        return float((a - b).norm() / b.norm())
+
+    single = gradient(torch.float32)
+    signs = [output > 0 for output in outputs]
+    double = gradient(torch.float64, signs)
+    assert distance(single, double) < 1e-5
+    for sign, output in zip(signs, outputs, strict=True):
+        sign ^= output.abs() == output.abs().min()  # the one that rounding turns first
+    assert distance(gradient(torch.float64, signs), double) > 100 * distance(single, double)
 
 
 def test_focal_frequency_loss_joins_the_generator_alone() -> None:

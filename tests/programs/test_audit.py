@@ -625,7 +625,7 @@ def test_the_report_reads_well(report: dict[str, Any], tmp_path: Path) -> None:
     assert set(re.findall(r"\]\(#([^)]*)\)", text)) <= anchors
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({line.count("|") for line in block.splitlines()}) == 1, block
-    assert "| **holds**, 1 of 4 |" in text
+    assert "| **holds**, 1 of 4 | 3, beyond chance | PSNR |" in text
     assert "(3 seeds, beyond chance)" in text
     assert "1 seed, chance not ruled out" in text
     assert "- at full scale: `python scripts/reproduce.py table=1 seeds=3 scale=paper`" in text
@@ -652,7 +652,7 @@ def test_the_report_says_what_was_judged_in_the_place_of_what(tmp_path: Path) ->
     assert (cells["ours"]["fails"], cells["official"]["fails"]) == (1, 0)
     assert cells["ours"]["not tested"] == cells["official"]["not tested"] - 1
     text = (tmp_path / "cpu" / "audit.md").read_text()
-    assert "| not tested | PSNR, LPIPS, FD-EffNet |" in text
+    assert "| not tested | 1 | PSNR, LPIPS, FD-EffNet |" in text
     assert "- Ours: not tested, on PSNR, LPIPS, FD-EffNet: better in 2 of 3, not in " in text
     assert "- Ours, on the paper's metrics alone: not tested, on PSNR, LPIPS: better in 2 of 2" in text
     one_seed = "1 seed, chance not ruled out"
