@@ -255,13 +255,13 @@ def figure_records(path: Path) -> list[Record]:
         if content["figure"] == 9:
             for label, row in ARM_ROWS.items():
                 about = {"row": row, "group": "synthesis", "seed": runs[label]["seed"]}
-                gap = values["mean_absolute_gap_db"][label]["averages"]
+                gap = float(values["mean_absolute_gap_db"][label]["averages"])
                 records.append(Record(AVERAGE_GAP, gap, values["images"], {}, about))
             return records
         for name, measured in values.items():
             about = {"row": name.split()[-1], "group": "translation", "seed": runs[name]["seed"]}
-            numbers = {metric: value for metric, value in measured.items() if metric != "images"}
+            numbers = {metric: float(value) for metric, value in measured.items() if metric != "images"}
             records += [Record(metric, value, measured["images"], {}, about) for metric, value in numbers.items()]
         return records
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path}: not a readable figure; make it again with scripts/figure.py") from None

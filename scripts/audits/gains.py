@@ -17,11 +17,11 @@ from ffl.metrics.bands import coherence
 from ffl.training.record import Record
 from scripts.audits.claims import read_pairs
 from scripts.audits.evidence import RowGroup, Source, is_of
+from scripts.audits.verdicts import CONFIDENCE
 from scripts.tables import read_table, split_overrides, table_names
 
 FEWEST_PAIRS = 5  # of fewer, any order is likely
 MOST_ORDERS = 5040  # 7!: up to seven pairs every order is tried, of more so many random ones
-CONFIDENCE = 0.95
 
 Run = Mapping[str, Record]  # the records of one run, by metric
 

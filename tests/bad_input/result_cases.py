@@ -129,6 +129,16 @@ AUDITS = [
     audit("another-key", "table=1", "unknown key table", "allowed: out, results, scale", "an option of another script"),
     audit("binary-costs", "scale=cpu", r"benchmark/overhead\.json: not a readable JSON", "make it again", "damaged",
           lambda place: place.write({"outputs/results/benchmark/overhead.json": b"{"})),
+    *[
+        audit(f"{id}-figure", "scale=cpu", r"results/cpu/figure9\.json: not a readable figure",
+              r"make it again with scripts/figure\.py", why,
+              lambda place, content=content: place.write({"outputs/results/cpu/figure9.json": content}))
+        for id, content, why in (
+            ("half", b'{"figure": 9, "values": {', "killed while writing"),
+            ("text-in", b'{"figure": 9, "runs": {"w/o FFL": {"seed": 1}}, "values": {"images": 9, "mean_absolute_gap_db":'
+             b' {"w/o FFL": {"averages": "low"}}}}', "edited by hand"),
+        )
+    ],
     audit("no-results", "results=nowhere", "results=nowhere: no such folder", r"out=DIR", "moved away"),
     audit("results-is-file", "results=a.txt", r"a\.txt", "results=|directory|folder", "a file has that name",
           lambda place: place.write({"a.txt": b""})),
