@@ -135,8 +135,8 @@ AUDITS = [
               lambda place, content=content: place.write({"outputs/results/cpu/figure9.json": content}))
         for id, content, why in (
             ("half", b'{"figure": 9, "values": {', "killed while writing"),
-            ("text-in", b'{"figure": 9, "runs": {"w/o FFL": {"seed": 1}}, "values": {"images": 9, "mean_absolute_gap_db":'
-             b' {"w/o FFL": {"averages": "low"}}}}', "edited by hand"),
+            ("text-in", b'{"figure": 9, "runs": {"w/o FFL": {"seed": 1}}, "values": {"images": 9,'
+             b' "mean_absolute_gap_db": {"w/o FFL": {"averages": "low"}}}}', "edited by hand"),
         )
     ],
     audit("no-results", "results=nowhere", "results=nowhere: no such folder", r"out=DIR", "moved away"),
