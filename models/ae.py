@@ -62,6 +62,7 @@ class VanillaAutoencoder(Model):
     """
 
     tasks = ("reconstruction",)
+    generates_with = ("network",)
 
     def __init__(
         self,

@@ -89,6 +89,7 @@ class VariationalAutoencoder(Model):
     """
 
     tasks = ("reconstruction", "synthesis")
+    generates_with = ("encoder", "decoder")
 
     def __init__(
         self,
