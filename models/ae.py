@@ -62,7 +62,6 @@ class VanillaAutoencoder(Model):
     """
 
     tasks = ("reconstruction",)
-    generates_with = ("network",)
 
     def __init__(
         self,

@@ -89,7 +89,6 @@ class VariationalAutoencoder(Model):
     """
 
     tasks = ("reconstruction", "synthesis")
-    generates_with = ("encoder", "decoder")
 
     def __init__(
         self,

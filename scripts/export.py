@@ -113,10 +113,10 @@ def export(*, run: Path, checkpoint: Literal["last", "best"] = "last", out: Path
     origin = read_origin(directory)
     model, file, step = load_model(config, image_size(config), directory.weights(checkpoint))
 
-    # The networks that generate images. An imported checkpoint holds perhaps not even all of these.
+    # The networks that generate images. A configuration may leave some out, and an imported checkpoint lack some.
     state = load_checkpoint(file, whole=False)
-    held = state.get("networks", model.generates_with)
-    names = [name for name in model.generates_with if name in held and getattr(model, name) is not None]
+    networks = [name for name, _ in model.named_children() if name in (model.generates_with or (name,))]
+    names = [name for name in networks if name in state.get("networks", networks) and name != "objective"]
     weights = {key: value for key, value in state["model"].items() if key.partition(".")[0] in names}
 
     # What has been measured of these very weights, as tables take it; of each metric the newest with most images.
