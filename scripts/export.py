@@ -145,7 +145,9 @@ def export(*, run: Path, checkpoint: Literal["last", "best"] = "last", out: Path
     known = ", ".join(record.metric for records in results.values() for record in records if record.value is not None)
     print(f"exported            {file}, step {'unknown' if step is None else step}")
     print(f"weights             {' and '.join(names)}, {sum(value.numel() for value in weights.values()):,} values")
-    print(f"measured            {known or f'nothing yet: python evaluate.py run={run}, then export to another out=DIR'}")
+    print(
+        f"measured            {known or f'nothing yet: python evaluate.py run={run}, then export to another out=DIR'}"
+    )
     print(f"folder              {folder}")
     print(f"evaluate with       python evaluate.py run={folder}")
     return folder
@@ -166,7 +168,9 @@ def read_origin(run: RunDirectory) -> dict[str, Any]:
         # Folders of that machine tell others nothing: the one that the program is in, and those in its words.
         program = Path(command[1])
         name = f"scripts/{program.name}" if program.parent.name == "scripts" else program.name
-        words = [word for word in command[2:] if word.lstrip("+~-").partition("=")[0] not in FREE_KEYS | {"out", "file"}]
+        words = [
+            word for word in command[2:] if word.lstrip("+~-").partition("=")[0] not in FREE_KEYS | {"out", "file"}
+        ]
         return {
             "command": " ".join(["python", name, *words]),
             "commit": origin["commit"],
@@ -223,14 +227,18 @@ def model_card(
 
     # What it is: the loss, as far as it differs from none at all.
     usual = {**section_defaults("loss", Objective), "loss.terms": []}
-    chosen = {key: value for key, value in flatten({"loss": config.get("loss") or {}}).items() if value != usual.get(key)}
+    chosen = {
+        key: value for key, value in flatten({"loss": config.get("loss") or {}}).items() if value != usual.get(key)
+    }
     loss = " ".join(f"{key}={json.dumps(value)}" for key, value in chosen.items())
     with_loss = "with" if chosen.get("loss.ffl") else "without"
     title = f"{name} on {dataset}, {height}x{width}, {with_loss} the focal frequency loss"
     if origin["imported"] is not None:
         title = f"{name} for {dataset}, {height}x{width}, imported"
     summary = " ".join((model.__doc__ or name).split("\n\n")[0].split())
-    added = f"Terms added to the model's own losses: `{loss}`." if loss else "No term is added to the model's own losses."
+    added = (
+        f"Terms added to the model's own losses: `{loss}`." if loss else "No term is added to the model's own losses."
+    )
     what = [
         f"{summary} Tables are those of [Focal Frequency Loss for Image Reconstruction and Synthesis]({PAPER}) "
         "(Jiang et al., ICCV 2021), which the code reproduces.",
@@ -268,14 +276,16 @@ def model_card(
         facts["run"] = f"{status.step:,} of {status.total:,} steps, {status.images:,} images, {status.seconds:,.0f} s"
     training = ["\n".join(f"- {key}: {value}" for key, value in facts.items())]
     if (imported := origin["imported"]) is not None:
-        training.insert(0, "Trained by others, and imported from `{file}` ({kind}, SHA-256 {sha256}).".format(**imported))
+        training.insert(
+            0, "Trained by others, and imported from `{file}` ({kind}, SHA-256 {sha256}).".format(**imported)
+        )
 
     # What it is not for.
     limits = [
         f"It has seen images of `{dataset}` at {height}x{width} pixels and knows nothing of others.",
         "It was made to compare losses. Where size, epochs or images are fewer than the paper's, as with `scale=cpu`, "
         "its values are not comparable with the paper's tables.",
-        f"It generates only: training cannot resume from these weights alone.",
+        "It generates only: training cannot resume from these weights alone.",
         f"The code is under the MIT licence. The images have their own terms ({DATASETS[dataset].source or dataset}), "
         "which may say what weights learnt from them may be used for.",
     ]

@@ -17,7 +17,6 @@ from typing import Any, Literal, get_args
 import torch
 import yaml
 from torch import Tensor
-from tqdm import tqdm
 
 from ffl.errors import SharedError, UserError
 from ffl.files import write_text
@@ -27,6 +26,7 @@ from ffl.metrics.bands import SMALLEST, BandPower, band_labels, coherence, power
 from ffl.metrics.features import TwoSampleMetric, check_features
 from ffl.metrics.reference_cache import ReferenceCache
 from ffl.metrics.segmentation import LabelSetName
+from ffl.progress import progress_bar
 from ffl.ranges import Count
 from ffl.training import distributed
 from ffl.training.config import Accelerator, Config, Seed, check_section
@@ -233,8 +233,8 @@ def measure(
 
     # One pass over the images gives each metric what it takes, so that none is generated or kept twice. In synthesis,
     # which has no pairs, one of the two sets may end before the other: its batches are then empty.
-    total, others = -(-num_images // distributed.world_size()), distributed.rank() != 0
-    with tqdm(total=total, desc="evaluating", unit="image", dynamic_ncols=True, disable=others) as bar:
+    total = -(-num_images // distributed.world_size())
+    with progress_bar(total, "evaluating", "image", shown=distributed.rank() == 0) as bar:
         for batch in batches:
             real, fake = batch.real.to(device), batch.fake.to(device)
             for name, metric in metrics.items():

@@ -9,8 +9,8 @@ samples/          image grids
 tensorboard/
 checkpoints/last.pt, previous.pt (the one before, should last.pt be damaged), best.pt
 
-A folder that scripts/export.py made has config.yaml and, in place of checkpoints, model.safetensors. It is opened like a
-run to generate images, and evaluations write their records into it.
+A folder that scripts/export.py made has config.yaml and, in place of checkpoints, model.safetensors. It is opened like
+a run to generate images, and evaluations write their records into it.
 """
 
 import dataclasses

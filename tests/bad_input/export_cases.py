@@ -97,7 +97,7 @@ CASES = [
     measured("cut", f"{WEIGHTS}.*cut short", ELSEWHERE, "a download that was cut", cut),
     measured("altered", f"{WEIGHTS}: damaged", ELSEWHERE, "a bad disk", alter),
     measured("zero-bytes", f"{WEIGHTS}.*cut short", ELSEWHERE, "a full disk", write(b"")),
-    measured("text", f"{WEIGHTS}.*not a safetensors file", ELSEWHERE, "an error page", write(b"<html>not found</html>")),
+    measured("text", f"{WEIGHTS}.*not a safetensors file", ELSEWHERE, "an error page", write(b"<html>not found")),
     measured("no-header", f"{WEIGHTS}: not written by scripts/export.py", ELSEWHERE, "another program's file",
              of_another_program),
     measured("lacks-keys", f"{WEIGHTS} does not fit the model: missing .'network", "use that one|train anew",

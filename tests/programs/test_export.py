@@ -152,7 +152,9 @@ def test_the_card_says_what_the_records_say(monkeypatch: pytest.MonkeyPatch) -> 
     assert (fields["datasets"], fields["metrics"]) == (["photos"], ["psnr", "ssim", "spectrum_distance"])
     assert {"license", "library_name", "tags"} <= fields.keys()
     row = next(line for line in text.splitlines() if line.startswith("| 6 reconstruction images |"))
-    assert row.split(" | ")[1:] == [f"{value:.3f}{' |' * (name == 'spectrum_distance')}" for name, value in values.items()]
+    assert row.split(" | ")[1:] == [
+        f"{value:.3f}{' |' * (name == 'spectrum_distance')}" for name, value in values.items()
+    ]
     assert "| photos test | PSNR ↑ | SSIM ↑ | spectrum distance ↓ |" in text
     origin = json.loads((run.path / "run.json").read_text())
     assert f"- commit: {origin['commit']}" in text
