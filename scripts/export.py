@@ -127,7 +127,7 @@ def export(*, run: Path, checkpoint: Literal["last", "best"] = "last", out: Path
         usual = (protocol.get("quantisation"), protocol.get("evaluation_seed")) == ("paper", 0)
         on_test = str(protocol.get("reference")).endswith(" test")
         if of.get("checkpoint_sha256") == sha256 and usual and on_test and record.metric in METRICS:
-            measured[protocol["task"], record.metric] = record
+            measured[str(protocol.get("task")), record.metric] = record
     ordered = sorted(measured.items(), key=lambda item: list(METRICS).index(item[0][1]))
     by_task = {task: [record for (of, _), record in ordered if of == task] for task in model.tasks}
     results = {task: records for task, records in by_task.items() if any(r.value is not None for r in records)}
@@ -171,12 +171,13 @@ def read_origin(run: RunDirectory) -> dict[str, Any]:
         words = [
             word for word in command[2:] if word.lstrip("+~-").partition("=")[0] not in FREE_KEYS | {"out", "file"}
         ]
+        imported = origin.get("imported")  # the official file, of a run of import_checkpoint.py
         return {
             "command": " ".join(["python", name, *words]),
             "commit": origin["commit"],
             "dirty": origin["dirty"],
             "hardware": f"{hardware}; PyTorch {machine['torch']}",
-            "imported": origin.get("imported"),
+            "imported": imported and "`{file}` ({kind}, SHA-256 {sha256})".format(**imported),
         }
     except (OSError, ValueError, LookupError, TypeError):
         raise UserError(f"{path}: does not tell where the run comes from; copy it again, or train anew") from None
@@ -233,7 +234,7 @@ def model_card(
     loss = " ".join(f"{key}={json.dumps(value)}" for key, value in chosen.items())
     with_loss = "with" if chosen.get("loss.ffl") else "without"
     title = f"{name} on {dataset}, {height}x{width}, {with_loss} the focal frequency loss"
-    if origin["imported"] is not None:
+    if origin["imported"]:
         title = f"{name} for {dataset}, {height}x{width}, imported"
     summary = " ".join((model.__doc__ or name).split("\n\n")[0].split())
     added = (
@@ -242,7 +243,7 @@ def model_card(
     what = [
         f"{summary} Tables are those of [Focal Frequency Loss for Image Reconstruction and Synthesis]({PAPER}) "
         "(Jiang et al., ICCV 2021), which the code reproduces.",
-        added if origin["imported"] is None else "",
+        "" if origin["imported"] else added,
     ]
 
     # What was measured: a row for each task, and below it what two halves of the real images give.
@@ -275,10 +276,8 @@ def model_card(
     if status is not None:
         facts["run"] = f"{status.step:,} of {status.total:,} steps, {status.images:,} images, {status.seconds:,.0f} s"
     training = ["\n".join(f"- {key}: {value}" for key, value in facts.items())]
-    if (imported := origin["imported"]) is not None:
-        training.insert(
-            0, "Trained by others, and imported from `{file}` ({kind}, SHA-256 {sha256}).".format(**imported)
-        )
+    if origin["imported"]:
+        training.insert(0, f"Trained by others, and imported from {origin['imported']}.")
 
     # What it is not for.
     limits = [
