@@ -113,10 +113,10 @@ def export(*, run: Path, checkpoint: Literal["last", "best"] = "last", out: Path
     origin = read_origin(directory)
     model, file, step = load_model(config, image_size(config), directory.weights(checkpoint))
 
-    # The networks that generate images. A configuration may leave some out, and an imported checkpoint lack some.
+    # The networks that generate images, as far as the run has them.
     state = load_checkpoint(file, whole=False)
-    networks = [name for name, _ in model.named_children() if name in (model.generates_with or (name,))]
-    names = [name for name in networks if name in state.get("networks", networks) and name != "objective"]
+    attributes = dict.fromkeys(key.partition(".")[0] for key in state["model"])
+    names = [name for name in attributes if name in (model.generates_with or attributes)]
     weights = {key: value for key, value in state["model"].items() if key.partition(".")[0] in names}
 
     # What has been measured of these very weights, as tables take it; of each metric the newest with most images.
@@ -129,7 +129,7 @@ def export(*, run: Path, checkpoint: Literal["last", "best"] = "last", out: Path
         if of.get("checkpoint_sha256") == sha256 and usual and on_test and record.metric in METRICS:
             measured[str(protocol.get("task")), record.metric] = record
     ordered = sorted(measured.items(), key=lambda item: list(METRICS).index(item[0][1]))
-    by_task = {task: [record for (of, _), record in ordered if of == task] for task in model.tasks}
+    by_task = {str(task): [record for (of, _), record in ordered if of == task] for task in model.tasks}
     results = {task: records for task, records in by_task.items() if any(r.value is not None for r in records)}
 
     # The weights last: without them nobody takes a folder that could not be finished for a whole one.
@@ -145,9 +145,7 @@ def export(*, run: Path, checkpoint: Literal["last", "best"] = "last", out: Path
     known = ", ".join(record.metric for records in results.values() for record in records if record.value is not None)
     print(f"exported            {file}, step {'unknown' if step is None else step}")
     print(f"weights             {' and '.join(names)}, {sum(value.numel() for value in weights.values()):,} values")
-    print(
-        f"measured            {known or f'nothing yet: python evaluate.py run={run}, then export to another out=DIR'}"
-    )
+    print(f"measured            {known or 'nothing yet: evaluate the run, then export it to another out=DIR'}")
     print(f"folder              {folder}")
     print(f"evaluate with       python evaluate.py run={folder}")
     return folder
@@ -168,9 +166,8 @@ def read_origin(run: RunDirectory) -> dict[str, Any]:
         # Folders of that machine tell others nothing: the one that the program is in, and those in its words.
         program = Path(command[1])
         name = f"scripts/{program.name}" if program.parent.name == "scripts" else program.name
-        words = [
-            word for word in command[2:] if word.lstrip("+~-").partition("=")[0] not in FREE_KEYS | {"out", "file"}
-        ]
+        lost = FREE_KEYS | {"out", "file"}
+        words = [word for word in command[2:] if word.lstrip("+~-").partition("=")[0] not in lost]
         imported = origin.get("imported")  # the official file, of a run of import_checkpoint.py
         return {
             "command": " ".join(["python", name, *words]),
