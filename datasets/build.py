@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
+
+from ffl.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def decode_items(
     def left() -> list[int]:
         return [index for index in range(len(items)) if index not in done]
 
-    with tqdm(total=len(items), desc=label, unit="img", disable=None, smoothing=0.05) as bar:
+    with progress_bar(len(items), label, "image") as bar:
 
         def collect(results: Iterable[Result], seconds: float = float("inf")) -> bool:
             """Keep results for so many seconds; True where a problem ends the build."""

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from datasets.build import default_workers
 from datasets.decoding import ArraySpec, Decoder
 from ffl.errors import UserError
+from ffl.progress import progress_bar
 
 Item = tuple[str, ...]
 T = TypeVar("T")
@@ -124,7 +124,7 @@ def pack_items(
     with (
         open(folder / PACKED, "wb") as packed,
         ThreadPoolExecutor(threads, "packer") as pool,
-        tqdm(total=len(items), desc=label, unit="img", disable=None, smoothing=0.05) as bar,
+        progress_bar(len(items), label, "image") as bar,
     ):
         for number, (files, outcome) in enumerate(_in_order(pool, read, items, AHEAD * threads)):
             for data in files:

@@ -247,6 +247,7 @@ class Pix2Pix(Model):
 
     tasks = ("translation",)
     inputs = frozenset({"source", "image"})
+    generates_with = ("generator",)
 
     def __init__(
         self,

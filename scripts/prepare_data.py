@@ -22,8 +22,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS, SPLITS, list_images
@@ -33,6 +31,7 @@ from datasets.decoding import undecodable, undecodable_file
 from datasets.listing import Listing
 from datasets.photos import PHOTOGRAPHS, read_photograph
 from ffl.errors import UserError
+from ffl.progress import progress_bar
 from ffl.ranges import Count
 from ffl.training.command import run_script
 
@@ -155,7 +154,7 @@ def _examine_photos(report: DataReport) -> None:
 def verify_images(listing: Listing, workers: int, label: str) -> list[tuple[Path, str]]:
     """Decode every image; the paths that fail, and why, in the order of the listing."""
     paths = [listing.root / path for split in SPLITS for path in listing.splits.get(split, [])]
-    progress = partial(tqdm, total=len(paths), desc=f"verify {label}", unit="img", disable=None)
+    progress = partial(progress_bar, len(paths), f"verify {label}", "image")
     if workers == 1 or len(paths) <= FEW_IMAGES:
         reasons = [undecodable_file(path) for path in progress(paths)]
     else:

@@ -47,7 +47,7 @@ def open_run(
     """Open a run directory, its data set and its model.
 
     Args:
-        path: of the run directory.
+        path: of the run directory, or of an exported folder.
         split: of the data set.
         data_root: folder of the data sets; None for that of the run.
         cache_dir: folder of the decoded images; None for that of the run.
@@ -65,8 +65,7 @@ def open_run(
         **{**config["dataset"], **(dataset_options or {})},
     )
     # A run that was killed while it wrote, or a bad disk, leaves the checkpoint before.
-    choices = [directory.last, directory.previous] if checkpoint == "last" else [directory.best]
-    model, weights, step = load_model(config, dataset.image_size, choices)
+    model, weights, step = load_model(config, dataset.image_size, directory.weights(checkpoint))
     return OpenedRun(directory, config, dataset, model, weights, step)
 
 

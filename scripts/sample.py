@@ -42,7 +42,7 @@ def sample_images(
     """Write one picture, a grid of samples.
 
     Args:
-        run: the run directory of a StyleGAN2; train.py prints the one it makes.
+        run: the run directory of a StyleGAN2, or its exported folder; train.py and export.py print theirs.
         seeds: numbers and ranges, 0-3,7; a seed gives the latent that the official programs draw from it, and the same
             image every time unless noise=random.
         psi: truncation towards the average image, 1 for none.
@@ -61,7 +61,7 @@ def sample_images(
     if config["model"]["name"] != "stylegan2":
         raise UserError(f"{directory.path}: holds a {config['model']['name']}; only StyleGAN2 samples by seed")
     size = config["dataset"]["image_size"]
-    model, _, _ = load_model(config, (size, size), [directory.last, directory.previous])
+    model, _, _ = load_model(config, (size, size), directory.weights())
     assert isinstance(model, StyleGAN2)
     # What was averaged over training makes better images than the weights of its last step.
     generator = model.to(choose_device(accelerator)).generator_ema.eval()

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ffl import __version__
+
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"torch": "pytorch"}
 
@@ -27,6 +29,27 @@ def test_conda_environment_lists_the_packages_of_pyproject() -> None:
     by_conda = [item for item in listed if isinstance(item, str) and item != "pip"]
     by_pip = next(item["pip"] for item in listed if isinstance(item, dict))
     assert _versions(by_conda + by_pip) == {**wanted, "python": project["requires-python"]}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")
+def test_the_lowest_versions_are_all_the_lower_bounds() -> None:
+    """What make test-lowest takes from the text of pyproject.toml is what a reader of TOML finds in it."""
+    import tomllib
+
+    text = (ROOT / "pyproject.toml").read_text()
+    pattern = re.search(r"grep -oE '(.*?)' pyproject.toml", (ROOT / "Makefile").read_text())
+    assert pattern is not None
+    taken = {line.removeprefix('"') for line in re.findall(pattern[1], text)}
+    content = tomllib.loads(text)
+    listed = [content["project"]["dependencies"], *content["project"]["optional-dependencies"].values()]
+    bounds = {line.partition(",")[0] for lines in [*listed, content["build-system"]["requires"]] for line in lines}
+    assert taken == {line for line in bounds if ">=" in line}
+
+
+def test_every_file_names_the_present_version() -> None:
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == __version__
+    versions = re.findall(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[:2] == ["Unreleased", __version__]
 
 
 def test_the_library_does_not_import_the_programs_around_it() -> None:

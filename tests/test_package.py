@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ffl import __version__
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Imports every module below a package, in a process for which some packages are not installed.
@@ -59,6 +61,7 @@ def test_the_wheel_holds_the_library_and_its_types_alone(wheel: Path) -> None:
     assert (wheel / "ffl" / "py.typed").is_file()
     assert {path.name for path in wheel.iterdir() if "dist-info" not in path.name} == {"ffl"}
     (metadata,) = wheel.glob("*.dist-info/METADATA")
+    assert f"\nVersion: {__version__}\n" in metadata.read_text()
     required = [line for line in metadata.read_text().splitlines() if line.startswith("Requires-Dist")]
     assert [line for line in required if "extra ==" not in line] == ["Requires-Dist: torch>=2.4"]
 
@@ -76,7 +79,7 @@ print(bool(fake.grad.abs().sum() > 0), float(SpectralRegularization()(fake, real
 """
     done = run(wheel, set().union(*EXTRAS.values()), package="ffl.losses", then=loss)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("True True ")
+    assert done.stdout == f"True True {__version__}\n"
 
 
 def test_every_module_imports_outside_the_checkout(wheel: Path) -> None:

@@ -2,8 +2,13 @@
 
 A file is a zip archive with a checksum of each part, as ``torch.save`` makes it. All of them are compared before
 anything is loaded, so that a truncated or altered file is noticed and the one before it can take its place.
+
+Weights that are handed on are a safetensors file instead, whose header says what they are of. It loads like an imported
+checkpoint: it names the networks that it holds, which is enough to generate images but not to resume.
 """
 
+import hashlib
+import json
 import logging
 import os
 import zipfile
@@ -15,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ffl.errors import UserError
+from ffl.errors import UserError, missing_extra
 from ffl.files import atomic_write
 from ffl.tensor_files import UnreadableTensors, read_tensors
 
@@ -23,6 +28,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 ADVICE = "put another copy of it there, or train anew"
+HEADER = "focal_frequency"  # the key of a safetensors header that holds ours, as JSON
 
 
 def save_checkpoint(path: Path, state: dict[str, Any], previous: Path | None = None) -> None:
@@ -58,6 +64,43 @@ def save_checkpoint(path: Path, state: dict[str, Any], previous: Path | None = N
                 os.replace(path, previous)
 
 
+def save_weights(path: Path, weights: Mapping[str, Tensor], networks: Sequence[str], step: int | None) -> None:
+    """Write weights of some networks of a model as safetensors, which ``load_newest`` reads like a checkpoint.
+
+    Args:
+        path: of the file, with the suffix ``.safetensors``.
+        weights: all of the networks' weights, under the keys of the model.
+        networks: attributes of the model.
+        step: of the run that the weights are from; None where it is not known.
+    Raises:
+        OSError: if it cannot be written.
+    """
+    save = _safetensors().torch.save
+    # The format stores each tensor by itself, in rows: neither views nor other memory layouts.
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}
+    about = {"format": FORMAT, "step": step, "networks": list(networks), "sha256": _digest(tensors)}
+    with atomic_write(path) as file:
+        file.write(save(tensors, {"format": "pt", HEADER: json.dumps(about)}))
+
+
+def _safetensors() -> Any:
+    """The package, which only exported weights need."""
+    try:
+        import safetensors.torch
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name, "train") from None
+    return safetensors
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Hex SHA-256 over names and values: a safetensors file has no checksums of its own."""
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(tensors[key].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def load_newest(paths: Sequence[Path], whole: bool = True) -> tuple[Path, dict[str, Any]]:
     """The first checkpoint of several that is there and intact; a warning names a damaged one before it.
 
@@ -91,8 +134,8 @@ def load_checkpoint(path: Path, whole: bool = True) -> dict[str, Any]:
 
     Args:
         path: of the file.
-        whole: whether training is to resume from it. An imported checkpoint names under ``networks`` the networks
-            whose weights it holds, which is enough to generate images but not to resume.
+        whole: whether training is to resume from it. An imported or exported checkpoint names under ``networks`` the
+            networks whose weights it holds, which is enough to generate images but not to resume.
     Raises:
         UserError: if the file is absent, damaged, holds more than tensors and plain values, has another format, or is
             not whole where it has to be.
@@ -106,19 +149,8 @@ class _DamagedError(Exception):
 
 def _load(path: Path, whole: bool) -> dict[str, Any]:
     """The state in one file, for ``load_newest``, which takes another file on a _DamagedError."""
-    # Compare all checksums before anything is read.
-    try:
-        with zipfile.ZipFile(path) as archive:
-            altered = archive.testzip()
-        state = read_tensors(path) if altered is None else None
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint; {ADVICE}") from None
-    except UnreadableTensors as error:
-        raise _DamagedError(f"{path}: not a checkpoint, {error}") from None
-    except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error, zipfile.BadZipFile):
-        raise _DamagedError(f"{path}: not a checkpoint, it is cut short or altered") from None
-    if altered is not None:
-        raise _DamagedError(f"{path}: damaged, the checksum of {altered} does not fit")
+    exported = path.suffix == ".safetensors"
+    state = _read_safetensors(path) if exported else _read_archive(path)
     if not isinstance(state, dict) or "format" not in state:
         raise _DamagedError(f"{path}: not a checkpoint of this program")
     if state["format"] != FORMAT:
@@ -148,10 +180,47 @@ def _load(path: Path, whole: bool) -> dict[str, Any]:
         raise _DamagedError(f"{path}: a checkpoint with parts missing or of another kind")
     if whole and imported:
         raise UserError(
-            f"{path}: an imported checkpoint, which holds the {' and '.join(networks)} alone: evaluate.py "
-            "takes it, but training cannot resume from it; leave resume out to start a new run"
+            f"{path}: an {'exported' if exported else 'imported'} checkpoint, which holds the "
+            f"{' and '.join(networks)} alone: evaluate.py takes it, but training cannot resume from it; leave resume "
+            "out to start a new run"
         )
     return state
+
+
+def _read_archive(path: Path) -> Any:
+    """What ``torch.save`` wrote."""
+    # Compare all checksums before anything is read.
+    try:
+        with zipfile.ZipFile(path) as archive:
+            altered = archive.testzip()
+        state = read_tensors(path) if altered is None else None
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint; {ADVICE}") from None
+    except UnreadableTensors as error:
+        raise _DamagedError(f"{path}: not a checkpoint, {error}") from None
+    except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error, zipfile.BadZipFile):
+        raise _DamagedError(f"{path}: not a checkpoint, it is cut short or altered") from None
+    if altered is not None:
+        raise _DamagedError(f"{path}: damaged, the checksum of {altered} does not fit")
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    """What ``save_weights`` wrote, in the form of a checkpoint."""
+    package = _safetensors()
+    try:
+        with package.safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except (OSError, package.SafetensorError):
+        raise _DamagedError(f"{path}: not a safetensors file, it is cut short or altered") from None
+    try:
+        about = dict(json.loads(header[HEADER]))
+    except (KeyError, ValueError, TypeError, RecursionError):
+        raise _DamagedError(f"{path}: not written by scripts/export.py, its header lacks {HEADER}") from None
+    if about.get("sha256") != _digest(tensors):
+        raise _DamagedError(f"{path}: damaged, the checksum of its tensors does not fit")
+    return {**about, "model": tensors}
 
 
 def load_optimizers(

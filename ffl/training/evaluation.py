@@ -5,6 +5,7 @@ process. Metrics add up over the processes.
 """
 
 import json
+import math
 import time
 import warnings
 from collections.abc import Iterable, Mapping
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+import yaml
 from torch import Tensor
-from tqdm import tqdm
 
 from ffl.errors import SharedError, UserError
 from ffl.files import write_text
@@ -25,6 +26,7 @@ from ffl.metrics.bands import SMALLEST, BandPower, band_labels, coherence, power
 from ffl.metrics.features import TwoSampleMetric, check_features
 from ffl.metrics.reference_cache import ReferenceCache
 from ffl.metrics.segmentation import LabelSetName
+from ffl.progress import progress_bar
 from ffl.ranges import Count
 from ffl.training import distributed
 from ffl.training.config import Accelerator, Config, Seed, check_section
@@ -35,6 +37,7 @@ from ffl.weights import MissingWeights
 
 BANDS = "bands"  # the metric's name in the record of the power by frequency band
 POWER_UNIT = "squared grey levels of 0 to 255, mean over channels and images"
+PAPER = "https://arxiv.org/abs/2012.12821"
 
 
 @dataclass(frozen=True)
@@ -230,8 +233,8 @@ def measure(
 
     # One pass over the images gives each metric what it takes, so that none is generated or kept twice. In synthesis,
     # which has no pairs, one of the two sets may end before the other: its batches are then empty.
-    total, others = -(-num_images // distributed.world_size()), distributed.rank() != 0
-    with tqdm(total=total, desc="evaluating", unit="image", dynamic_ncols=True, disable=others) as bar:
+    total = -(-num_images // distributed.world_size())
+    with progress_bar(total, "evaluating", "image", shown=distributed.rank() == 0) as bar:
         for batch in batches:
             real, fake = batch.real.to(device), batch.fake.to(device)
             for name, metric in metrics.items():
@@ -335,12 +338,50 @@ def results_table(records: list[Record]) -> str:
 
 
 def write_metrics(path: Path, records: list[Record]) -> None:
-    """Write ``metrics.json`` and append to ``metrics.jsonl`` beside it.
+    """Write ``metrics.json``, append to ``metrics.jsonl`` beside it, and write the ``eval_results.yaml`` of a run.
 
-    The former holds values by name at the top level, null where missing, and full records, those of bands too, under
-    "records".
+    The first holds values by name at the top level, null where missing, and full records, those of bands too, under
+    "records"; the last those values in the form that model cards take, see ``eval_results``.
+
+    Args:
+        path: of ``metrics.json``; ``metrics_TASK.json`` goes with ``eval_results_TASK.yaml``.
+        records: of one evaluation.
     """
     values = {record.metric: record.to_json()["value"] for record in records if record.details is None}
     content = {**values, "records": [record.to_json() for record in records]}
     write_text(path, json.dumps(content, indent=2) + "\n")
     append_records(path.with_name("metrics.jsonl"), records)
+    if any("dataset" in record.provenance for record in records):  # two folders of images are no model's
+        write_text(path.with_name(f"{path.stem.replace('metrics', 'eval_results')}.yaml"), eval_results(records))
+
+
+def eval_results(records: Iterable[Record]) -> str:
+    """Measured values of a run as YAML, in the form of the Hugging Face Hub's ``.eval_results/*.yaml``.
+
+    It is a list with an entry for each finite value: ``dataset`` (``id``, and the metric as its ``task_id``),
+    ``value``, ``date``, ``source`` (``url``, ``name``) and ``notes``, which hold the protocol in one line. The Hub
+    ranks values of its registered benchmarks; these are none and are for readers.
+
+    Args:
+        records: with the provenance of a run; what has no single value is left out.
+    """
+    entries = []
+    for record in records:
+        if record.value is None or record.details is not None or not math.isfinite(record.value):
+            continue
+        of, means = record.provenance, record.protocol
+        protocol = ", ".join(
+            f"{key.replace('_', ' ')} {value}" for key, value in means.items() if key != "reference_fingerprint"
+        )
+        notes = f"{record.num_images} images; {protocol}; step {of['step']}, code at commit {of['commit']}"
+        entries.append(
+            {
+                "dataset": {"id": of["dataset"], "task_id": record.metric},
+                "value": record.value,
+                "date": record.utc,
+                "source": {"url": PAPER, "name": "The paper of the method; the value is our own measurement"},
+                "notes": notes if record.warning is None else f"{notes}; {record.warning}",
+            }
+        )
+    text: str = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=math.inf)
+    return text

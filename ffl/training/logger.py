@@ -10,11 +10,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
-from tqdm import tqdm
 
 from ffl.errors import SharedError
 from ffl.files import atomic_write
 from ffl.images import to_uint8
+from ffl.progress import progress_bar
 from ffl.spectrum import log_spectrum
 from ffl.training import distributed
 from ffl.training.model import Batch
@@ -39,16 +39,7 @@ class Logger:
         self.batch_size = batch_size
         self.latest: dict[str, float] = {}
         self.latest_shares: dict[str, float] = {}
-        # Half a second between redraws keeps the log files of a cluster short.
-        self.bar = tqdm(
-            total=total,
-            initial=start,
-            desc=run.path.name,
-            unit="step",
-            dynamic_ncols=True,
-            mininterval=0.5,
-            disable=distributed.rank() != 0,
-        )
+        self.bar = progress_bar(total, run.path.name, "step", initial=start, shown=distributed.rank() == 0)
         # A resumed run draws its curves over what a killed session drew after the checkpoint.
         self.board = SummaryWriter(str(run.tensorboard), purge_step=start + 1) if distributed.rank() == 0 else None
         self.pending: list[tuple[int, list[str], Tensor]] = []
@@ -97,7 +88,8 @@ class Logger:
         # Write the same numbers for the eye and, as a line of the log, for figures and tables.
         if self.board is None:
             return
-        self.bar.set_postfix({name.rsplit("/", 1)[-1]: f"{value:.4g}" for name, value in self.latest.items()})
+        shown = {name.rsplit("/", 1)[-1]: f"{value:.4g}" for name, value in self.latest.items()}
+        self.bar.set_postfix(shown, refresh=False)  # the bar is drawn when it is due
         for name, value in self.latest.items():
             self.board.add_scalar(f"loss/{name}", value, step)
         for name, share in shares.items():

@@ -58,12 +58,14 @@ class Model(nn.Module, ABC):
     Attributes:
         tasks: what ``generate`` can do, the first is what evaluation does unless told otherwise.
         inputs: keys of the batch that training needs.
+        generates_with: attributes of the networks that ``generate`` needs, which alone are exported; () for all.
         own_precision: it runs layers in float16 by itself, so that ``trainer.precision`` has to stay fp32.
         second_order: its losses contain gradients, through which compiled networks cannot be differentiated.
     """
 
     tasks: ClassVar[tuple[Task, ...]]
     inputs: ClassVar[frozenset[str]] = frozenset({"image"})
+    generates_with: ClassVar[tuple[str, ...]] = ()
     own_precision: ClassVar[bool] = False
     second_order: ClassVar[bool] = False
 

@@ -4,10 +4,13 @@ config.yaml       resolved configuration
 run.json          command, commit, seed, software, hardware
 log.jsonl         losses, gradient shares, speed
 status.json       step of the last checkpoint, and whether it is the end
-metrics.jsonl     evaluation records
+metrics.jsonl     evaluation records; metrics.json and eval_results.yaml have those of the last evaluation
 samples/          image grids
 tensorboard/
 checkpoints/last.pt, previous.pt (the one before, should last.pt be damaged), best.pt
+
+A folder that scripts/export.py made has config.yaml and, in place of checkpoints, model.safetensors. It is opened like
+a run to generate images, and evaluations write their records into it.
 """
 
 import dataclasses
@@ -21,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -69,6 +72,7 @@ class RunDirectory:
         self.last = path / "checkpoints" / "last.pt"
         self.previous = path / "checkpoints" / "previous.pt"
         self.best = path / "checkpoints" / "best.pt"
+        self.exported = path / "model.safetensors"
 
     @classmethod
     def create(cls, root: Path, name: str, config: Config) -> "RunDirectory":
@@ -95,7 +99,7 @@ class RunDirectory:
                     break
                 except FileExistsError:
                     continue
-            write_text(path / "config.yaml", yaml.dump(config, Dumper=_PlainDumper, sort_keys=False))
+            write_text(path / "config.yaml", config_text(config))
             write_text(path / "run.json", json.dumps(about, indent=2) + "\n")
         return cls(path)
 
@@ -122,6 +126,20 @@ class RunDirectory:
                 f"{self.path / 'config.yaml'}: not a readable configuration; copy it anew from where the run was made"
             )
         return config
+
+    def weights(self, checkpoint: Literal["last", "best"] = "last") -> list[Path]:
+        """Files that the weights may be read from, each where the ones before it are damaged.
+
+        Args:
+            checkpoint: whose weights. An exported folder holds those of one, and does not take "best".
+        Raises:
+            UserError: for the best weights of an exported folder.
+        """
+        if self.exported.is_file():
+            if checkpoint == "best":
+                raise UserError(f"checkpoint=best: {self.exported} is all the weights there are; leave checkpoint out")
+            return [self.exported]
+        return [self.last, self.previous] if checkpoint == "last" else [self.best]
 
     def lock(self) -> None:
         """Keep others from training into this directory until ``unlock``, or until this process ends in whatever way.
@@ -237,6 +255,12 @@ class _PlainDumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+def config_text(config: Config) -> str:
+    """The content of config.yaml, which ``RunDirectory.config`` reads."""
+    text: str = yaml.dump(config, Dumper=_PlainDumper, sort_keys=False)
+    return text
 
 
 def run_name(config: Config, overrides: list[str]) -> str:

@@ -101,7 +101,7 @@ class Trainer:
         """
         # Take the checkpoint before the last one where that is damaged. Older versions noted no shards.
         shards = self.loader.num_shards
-        paths = [run.last, run.previous]
+        paths = run.weights()
         if any(path.is_file() for path in paths):
             path, state = load_newest(paths)
             load_model_state(self.model, state["model"], path)

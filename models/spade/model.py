@@ -98,6 +98,7 @@ class Spade(Model):
 
     tasks = ("semantic",)
     inputs = frozenset({"label", "image"})
+    generates_with = ("generator", "encoder")
 
     def __init__(
         self,

@@ -55,6 +55,7 @@ class StyleGAN2(Model):
     """
 
     tasks = ("synthesis",)
+    generates_with = ("generator_ema",)
     own_precision = True
     second_order = True
     path_length_mean: Tensor

@@ -10,7 +10,7 @@ import fcntl
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from evaluate import evaluate
 from ffl.errors import UserError
 from ffl.files import report_failed_writes
+from ffl.progress import progress_bar
 from ffl.training.program import compose
 from ffl.training.run_directory import RunDirectory
 from scripts.reproduction.records import lacking_metrics, total_steps
@@ -171,8 +172,17 @@ def side_by_side(count: int) -> Executor:
         for number in range(count):
             devices.put(number)
         share = (devices, max(1, torch.get_num_threads() // count))
-        with ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=share) as pool:
-            yield from pool.map(do_into_file, jobs, [wait] * len(jobs))
+        folder = log_folder(jobs[0])
+        print(f"{len(jobs)} runs, {min(count, len(jobs))} at a time; their output goes to {folder}", flush=True)
+        with (
+            ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=share) as pool,
+            progress_bar(len(jobs), "runs", "run") as bar,
+        ):
+            for future in as_completed(pool.submit(do_into_file, job, wait) for job in jobs):
+                # A line on standard output must not run into the bar.
+                with bar.external_write_mode():
+                    yield future.result()
+                bar.update()
 
     return execute
 
@@ -188,12 +198,17 @@ def _start_worker(devices: "multiprocessing.Queue[int]", threads: int) -> None:
 
 def do_into_file(job: Job, wait: bool) -> JobResult:
     """As ``do``; what several jobs print at a time goes to a file each, where it can be read."""
-    log = Path(job.run.config["output_root"]) / ".jobs" / f"{job.run.name}.log"
+    log = log_folder(job) / f"{job.run.name}.log"
     with report_failed_writes(log.parent, "set output_root=DIR"):
         log.parent.mkdir(parents=True, exist_ok=True)
         file = log.open("a")
     with file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         return do(job, wait)
+
+
+def log_folder(job: Job) -> Path:
+    """Where the output of jobs goes that run side by side."""
+    return Path(job.run.config["output_root"]) / ".jobs"
 
 
 def on_cluster(cluster: str, folder: Path, parameters: dict[str, Any]) -> Executor:
@@ -223,12 +238,16 @@ def on_cluster(cluster: str, folder: Path, parameters: dict[str, Any]) -> Execut
         with executor.batch():
             submitted = [executor.submit(ClusterTask(job, wait)) for job in jobs]
         print(f"submitted {len(submitted)} jobs; their output goes to {folder}", flush=True)
-        for task, job in zip(submitted, jobs, strict=True):
-            try:
-                yield task.result()
-            except submitit.core.utils.UncompletedJobError as error:  # also its subclass for jobs that failed
-                reason = f"job {task.job_id} ended without a result: {str(error).splitlines()[-1]}"
-                yield JobResult(job.run.name, reason=reason)
+        with progress_bar(len(jobs), "runs", "run") as bar:
+            for task, job in zip(submitted, jobs, strict=True):
+                try:
+                    result: JobResult = task.result()
+                except submitit.core.utils.UncompletedJobError as error:  # also its subclass for jobs that failed
+                    reason = f"job {task.job_id} ended without a result: {str(error).splitlines()[-1]}"
+                    result = JobResult(job.run.name, reason=reason)
+                with bar.external_write_mode():
+                    yield result
+                bar.update()
 
     return execute
 

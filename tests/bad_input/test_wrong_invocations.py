@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from bad_input import data_cases, evaluate_cases, result_cases, run_cases, script_cases, train_cases
+from bad_input import data_cases, evaluate_cases, export_cases, result_cases, run_cases, script_cases, train_cases
 from bad_input.case import Case
 from bad_input.place import Place
 from bad_input.programs import ROOT, Outcome, run_apart, run_here
@@ -20,6 +20,7 @@ CASES = [
     *run_cases.CASES,
     *evaluate_cases.CASES,
     *script_cases.CASES,
+    *export_cases.CASES,
     *result_cases.CASES,
 ]
 # What a refused program may leave: images that it decoded on the way, and the locks of that cache.
