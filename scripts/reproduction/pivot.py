@@ -170,10 +170,8 @@ def make_pivot(table: Table, results: TableResults) -> Pivot:
                 found[metric] = Cell(values, ours, "" if change is None else f"{change:+.{decimals}f}", change)
             if any(cell.values for cell in found.values()):
                 # What is subtracted from what: labels that both rows share once, then the two that differ.
-                both = table.rows[without].labels, table.rows[with_].labels
-                shared = [label for label, other in zip(*both, strict=True) if label == other]
-                first, second = (" ".join(label for label in labels if label not in shared) for labels in both)
-                pair = f"{' '.join(shared)}: {second} − {first}" if shared else f"{second} − {first}"
+                shared, first, second = pair_labels(table, without, with_)
+                pair = f"{shared}: {second} − {first}" if shared else f"{second} − {first}"
                 differences.append(Line(with_, [pair], found, without))
         floors = floor_lines(table, cells, group_id, metrics, decimals)
         blocks.append(Block(group_id, group.title, metrics, lines, floors, differences))
@@ -192,6 +190,14 @@ def make_pivot(table: Table, results: TableResults) -> Pivot:
     title = f"Table {number}. {table.title}" if number.isdecimal() else table.title
     notes = table_notes(table, results, cells)
     return Pivot(table, title, paper is not None, blocks, notes, list(runs.values()), cells)
+
+
+def pair_labels(table: Table, without: str, with_: str) -> tuple[str, str, str]:
+    """What the labels of two rows share, and what is left of each."""
+    both = table.rows[without].labels, table.rows[with_].labels
+    shared = [label for label, other in zip(*both, strict=True) if label == other]
+    first, second = (" ".join(label for label in labels if label not in shared) for labels in both)
+    return " ".join(shared), first, second
 
 
 def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
