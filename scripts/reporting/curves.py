@@ -1,10 +1,11 @@
 """Curves of the report as plain values, which its script draws: bands of frequency from records, training from logs."""
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from ffl.metrics.bands import band_labels, coherence, power_ratio
 from ffl.training.record import Record
@@ -46,28 +47,26 @@ def band_charts(sides: Mapping[str, Sequence[Record]], labels: Mapping[str, str]
     }
     charts = []
     for quantity, title in QUANTITIES.items():
-        series = []
+        series, log = [], quantity != "coherence"
         for side, records in sides.items():
             runs = [values for record in records if (values := by_band(record, quantity)) is not None]
             if runs:
-                log = quantity != "coherence"
-                bands = list(zip(*runs, strict=True))
-                means = [statistics.fmean(values) for values in bands]
+                # NaN, where the real images have no power, stays NaN in both.
+                bands = np.array(runs)
+                means = bands.mean(0)
                 curve: dict[str, Any] = {"label": labels[side], "side": side, "values": drawable(means, log)}
                 if len(runs) > 1:
-                    spread = [statistics.stdev(values) for values in bands]
-                    for key, sign in (("low", -1), ("high", 1)):
-                        ends = [mean + sign * width for mean, width in zip(means, spread, strict=True)]
-                        curve[key] = drawable(ends, log)
+                    spread = bands.std(0, ddof=1)
+                    curve |= {"low": drawable(means - spread, log), "high": drawable(means + spread, log)}
                 series.append(curve)
         if series:
-            charts.append({"title": title, "x": axis, "log": quantity != "coherence", "series": series})
+            charts.append({"title": title, "x": axis, "log": log, "series": series})
     return charts
 
 
-def drawable(values: Sequence[float], log: bool) -> list[float | None]:
+def drawable(values: np.ndarray, log: bool) -> list[float | None]:
     """Values that an axis has a place for, and None for the others, such as zero on a logarithmic axis."""
-    return [value if math.isfinite(value) and (value > 0 or not log) else None for value in values]
+    return [value if math.isfinite(value) and (value > 0 or not log) else None for value in values.tolist()]
 
 
 def by_band(record: Record, quantity: str) -> list[float] | None:

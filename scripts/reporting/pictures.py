@@ -30,7 +30,7 @@ from scripts.runs import open_run
 
 # One scale for every spectrum of a site, in dB of the power of an image in [0, 1]: the detail of photographs, their
 # brightness, and what 8 bits leave of nothing fit in.
-SPECTRUM_SCALE = (-50.0, 30.0)
+SPECTRUM_SCALE = (-50.0, 10.0)
 DIFFERENCE_SCALE = 20.0  # dB, as much above as below
 REFERENCES = 64  # real images whose mean spectrum stands for all, where generated ones have no partner
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
+import numpy as np
 from PIL import Image
 
 from ffl.errors import UserError
@@ -21,7 +21,7 @@ from ffl.training.record import Record, read_records
 from ffl.training.run_directory import RunDirectory
 from scripts.reporting.curves import Chart, band_charts, training_charts
 from scripts.reporting.downloads import table_csv, table_latex
-from scripts.reporting.pictures import DIFFERENCE_SCALE, SPECTRUM_SCALE, Album, RunPictures, gradient_css
+from scripts.reporting.pictures import DIFFERENCE_SCALE, SPECTRUM_SCALE, Album, RunPictures, gradient_css, save_webp
 from scripts.reproduction.pivot import Line, Pivot, count_text, duration, head, make_pivot, pair_labels
 from scripts.tables import OWN, PUBLISHED, read_results, read_table, results_file, table_names
 
@@ -415,7 +415,7 @@ def front_lines(audit: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def published_figures(site: Site, results: Path | None, scale: str, damaged: list[str]) -> list[dict[str, Any]]:
-    """Copy the figures of the results folder, with their captions; ``damaged`` gets a line for each unreadable one."""
+    """The figures of the results folder with their captions; ``damaged`` gets a line for each unreadable one."""
     folders = [OWN, PUBLISHED] if results is None else [results]
     found = (path for folder in folders for path in (folder / scale).glob("*.png"))
     names = dict.fromkeys(path.name for path in found if path.with_suffix(".json").is_file())
@@ -426,15 +426,17 @@ def published_figures(site: Site, results: Path | None, scale: str, damaged: lis
         try:
             caption = str(json.loads(path.with_suffix(".json").read_text())["caption"])
             with Image.open(path) as image:
-                size = image.size
+                pixels = np.asarray(image.convert("RGB"))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             damaged.append(f"{path}: it or its JSON is not readable; make it again with scripts/figure.py")
             continue
         number = path.stem.removeprefix("figure")
-        with atomic_write(site.folder / "figures" / name) as file, path.open("rb") as source:
-            shutil.copyfileobj(source, file)
+        # Half of the bytes of a PNG, and the same pixels.
+        file = f"figures/{path.stem}.webp"
+        save_webp(site.folder / file, pixels)
         title = f"Figure {number}" if number.isdecimal() else path.stem.capitalize()
-        figures.append({"file": f"figures/{name}", "title": title, "caption": caption, "size": size})
+        size = (pixels.shape[1], pixels.shape[0])
+        figures.append({"file": file, "title": title, "caption": caption, "size": size})
     return figures
 
 
