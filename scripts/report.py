@@ -77,14 +77,14 @@ def report(
     with report_failed_writes(folder, "set out=DIR, a folder that you may write to"):
         site = Site(folder, about)
         if run is not None:
-            build_run_page(site, RunDirectory.open(run), album, warnings)
+            build_run_page(site, RunDirectory(RunDirectory.open(run).path.resolve()), album, warnings)
         else:
             damaged = build_site(site, results, scale, album, warnings)
     for line in dict.fromkeys(warnings):
         print(line)
     print(f"written to {folder / 'index.html'}")
     if damaged:
-        raise UserError("\n".join(damaged))
+        raise UserError("; ".join(damaged))
 
 
 if __name__ == "__main__":

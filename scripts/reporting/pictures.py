@@ -64,7 +64,7 @@ class RunPictures:
         real: the partner of each; the mean spectrum's alone, without an image, where there are no partners.
         inputs: what the model starts from, where that is an image or a label map.
         paired: whether ``real`` are partners.
-        remark: what a reader must know beside them; "" for nothing.
+        checkpoint_sha256: of the weights that generated them.
     """
 
     run: str
@@ -73,7 +73,14 @@ class RunPictures:
     real: list[Picture]
     inputs: list[str]
     paired: bool
-    remark: str = ""
+    checkpoint_sha256: str
+
+    def remark(self, measured: Record | None) -> str:
+        """What a reader must know beside a number: pictures and number may be of different weights. "" for nothing."""
+        sha256 = None if measured is None else measured.provenance.get("checkpoint_sha256")
+        if sha256 in (None, self.checkpoint_sha256):
+            return ""
+        return "The pictures are of another training with the same settings than the numbers."
 
 
 @dataclass
@@ -94,10 +101,12 @@ class Album:
     data_root: Path | None = None
     cache_dir: Path | None = None
     problems: dict[str, str] = field(default_factory=dict)
-    _drawn: dict[tuple[str, Task], RunPictures | None] = field(default_factory=dict)
+    _drawn: dict[tuple[str, Task | None], RunPictures | None] = field(default_factory=dict)
 
     def directory_of(self, training: Record) -> RunDirectory | None:
         """The directory of the run that a ``training`` record is of; None where it is not there or is another run."""
+        if training.details is None:  # there never was one
+            return None
         name = str(training.provenance["run"])
         # A record may be somebody else's: its name of a run must not lead out of the folder.
         path = self.runs / name
@@ -106,7 +115,7 @@ class Album:
         directory = RunDirectory(path)
         try:
             config = directory.config()
-            changed = difference((training.details or {})["config"], config, defaults(config))
+            changed = difference(training.details["config"], config, defaults(config))
         except (UserError, KeyError, TypeError):
             changed = ["an unreadable configuration"]
         if changed:
@@ -114,24 +123,22 @@ class Album:
             return None
         return directory
 
-    def of_record(self, training: Record, measured: Record | None, task: Task) -> RunPictures | None:
-        """The pictures of the run that a ``training`` record is of; ``measured`` tells the weights of the numbers."""
-        directory = self.directory_of(training)
-        return None if directory is None else self.of_run(directory, task, measured)
+    def of_run(self, directory: RunDirectory, task: Task | None = None) -> RunPictures | None:
+        """The pictures of a run, by default of the task that its model does first.
 
-    def of_run(self, directory: RunDirectory, task: Task | None = None, measured: Record | None = None) -> Any:
-        """The pictures of a run; None, and a line of ``problems``, where it cannot generate."""
+        None where it cannot generate; ``problems`` then says why.
+        """
         key = (directory.path.name, task)
         if key not in self._drawn:
             print(f"pictures of {directory.path}", flush=True)
             try:
-                self._drawn[key] = self._draw(directory, task, measured)
+                self._drawn[key] = self._draw(directory, task)
             except UserError as error:
                 self.problems[directory.path.name] = f"{directory.path} has no pictures: {error}"
                 self._drawn[key] = None
         return self._drawn[key]
 
-    def _draw(self, directory: RunDirectory, task: Task | None, measured: Record | None) -> RunPictures:
+    def _draw(self, directory: RunDirectory, task: Task | None) -> RunPictures:
         run = open_run(directory.path, data_root=self.data_root, cache_dir=self.cache_dir)
         run.model.to(choose_device("auto")).eval()
         task = task or run.model.tasks[0]
@@ -168,14 +175,10 @@ class Album:
             inputs.append(f"{data}/{index}-input.webp")
             save_webp(self.site / inputs[-1], image.permute(1, 2, 0).numpy())
 
-        # Numbers are of one training, and a second training with the same settings has other weights.
-        remark = ""
-        sha256 = None if measured is None else measured.provenance.get("checkpoint_sha256")
-        if sha256 is not None and sha256 != file_sha256(run.checkpoint):
-            remark = "Pictures of another training with the same settings than that of the numbers."
         height, width = run.dataset.image_size
+        sha256 = file_sha256(run.checkpoint)
         about = f"{run.dataset.name} {width}×{height}, seed {run.config['seed']}, step {run.step}"
-        return RunPictures(directory.path.name, about, generated, real_pictures, inputs, paired, remark)
+        return RunPictures(directory.path.name, about, generated, real_pictures, inputs, paired, sha256)
 
     def _save(self, stem: str, image: Tensor, reference: Tensor | None) -> Picture:
         spectrum = spectrum_of(image)

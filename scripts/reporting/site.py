@@ -60,7 +60,7 @@ class Site:
         self.templates.filters |= {"number": lambda value: "" if value is None else f"{value:.4g}", "zip": zip}
         self.templates.tests["starting"] = str.startswith
 
-    def page(self, name: str, template: str, **content: Any) -> None:
+    def page(self, name: str, template: str, /, **content: Any) -> None:
         """Write one page."""
         write_text(self.folder / name, self.templates.get_template(template).render(**self.about, **content))
 
@@ -83,6 +83,7 @@ class Comparison:
         line: their difference in numbers.
         charts: by band of frequency, and of training where the runs are there.
         pictures: of both runs by side; none where one of them has none.
+        remark: on the pictures; "" for nothing.
     """
 
     page: str
@@ -91,6 +92,7 @@ class Comparison:
     line: Line
     charts: list[Chart]
     pictures: dict[str, RunPictures]
+    remark: str
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ class TablePage:
         pivot: the table as data.
         scale: of its runs.
         comparisons: by group, then by (without, with) rows.
-        facts: what its dialogs say: by id, a title, the seeds, the facts and the pictures of the runs.
+        dialogs: what is behind each number: ``id``, ``title``, ``seeds``, ``facts``, and ``pictures`` with a ``remark``
+            where a run is there.
         own: whether its records are the user's own and not the published ones.
     """
 
@@ -225,14 +228,20 @@ def table_page(name: str, path: Path, album: Album) -> TablePage:
                     if cell.records:
                         of_runs = trainings.get((line.row, block.group), {})
                         title = f"{METRICS[metric].label}, {' '.join(line.labels)}"
-                        task = table.groups[block.group].task
+                        # Of several seeds the first whose run is there.
+                        directories = {seed: album.directory_of(record) for seed, record in of_runs.items()}
+                        there = next((seed for seed, directory in directories.items() if directory is not None), None)
+                        directory = None if there is None else directories[there]
+                        pictures = album.of_run(directory, table.groups[block.group].task) if directory else None
+                        measured = None if there is None else cell.records.get(there)
                         dialogs.append(
                             {
                                 "id": f"record-{block.group}-{line.row}-{metric}",
                                 "title": title + (f", {block.title}" if block.title else ""),
                                 "seeds": list(cell.records),
                                 "facts": record_facts(cell.records, of_runs),
-                                "pictures": first_pictures(album, of_runs, cell.records, task),
+                                "pictures": pictures,
+                                "remark": pictures.remark(measured) if pictures else "",
                             }
                         )
 
@@ -264,19 +273,21 @@ def compare(pivot: Pivot, group: str, line: Line, album: Album) -> Comparison | 
     # Of several seeds the first whose two runs are there.
     trainings = {side: pivot.cells.get((row, group, "training"), {}) for side, row in rows.items()}
     pictures: dict[str, RunPictures] = {}
-    for seed in trainings["without"].keys() & trainings["with"].keys():
+    remark = ""
+    for seed in sorted(trainings["without"].keys() & trainings["with"].keys()):
         directories = {side: album.directory_of(trainings[side][seed]) for side in SIDES}
         found = {side: directory for side, directory in directories.items() if directory is not None}
-        if len(found) < 2:
+        if len(found) < len(SIDES):
             continue
         charts = [*charts, *training_charts(found, labels)]
-        drawn = {}
-        for side, row in rows.items():
-            measured = [by_seed.get(seed) for (id, of, _), by_seed in pivot.cells.items() if (id, of) == (row, group)]
-            record = next((of for of in measured if of is not None and of.metric in METRICS), None)
-            drawn[side] = album.of_run(found[side], table.groups[group].task, record)
-        if all(drawn.values()):
-            pictures = drawn
+        drawn = {side: album.of_run(directory, table.groups[group].task) for side, directory in found.items()}
+        pictures = {side: shown for side, shown in drawn.items() if shown is not None}
+        if len(pictures) < len(SIDES):
+            pictures = {}
+        for side, shown in pictures.items():
+            for (row, of, _), by_seed in pivot.cells.items():
+                if (row, of) == (rows[side], group) and seed in by_seed:
+                    remark = shown.remark(by_seed[seed]) or remark
         break
     if not charts and not pictures:
         return None
@@ -284,17 +295,7 @@ def compare(pivot: Pivot, group: str, line: Line, album: Album) -> Comparison | 
     group_title = table.groups[group].title
     title += f" ({group_title})" if group_title else ""
     page = f"{table.name}-{group}-{line.without}-{line.row}.html"
-    return Comparison(page, title, labels, line, charts, pictures)
-
-
-def first_pictures(
-    album: Album, trainings: Mapping[int, Record], records: Mapping[int, Record], task: Any
-) -> RunPictures | None:
-    """The pictures of the first seed whose run is there."""
-    for seed, training in trainings.items():
-        if training.value is not None and (found := album.of_record(training, records.get(seed), task)) is not None:
-            return found
-    return None
+    return Comparison(page, title, labels, line, charts, pictures, remark)
 
 
 def record_facts(records: Mapping[int, Record], trainings: Mapping[int, Record]) -> Facts:

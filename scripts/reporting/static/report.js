@@ -20,7 +20,7 @@ if (target instanceof HTMLDialogElement) {
   target.showModal();
 }
 
-// A head sorts its table, downwards at first; rows without a value stay last.
+// A head sorts its table, numbers downwards at first and names from A; rows without a value stay last.
 for (const table of document.querySelectorAll("table.sortable")) {
   for (const button of table.querySelectorAll("thead button")) {
     button.addEventListener("click", () => sort(table, button.closest("th")));
@@ -35,18 +35,18 @@ function columnOf(table, head) {
 }
 
 function sort(table, head) {
-  const up = head.ariaSort === "descending";
-  for (const other of table.querySelectorAll("thead th")) other.removeAttribute("aria-sort");
-  head.ariaSort = up ? "ascending" : "descending";
   const column = columnOf(table, head);
   const keyed = [...table.tBodies[0].rows].map((row) => {
     const cell = row.cells[column];
     return { row, value: cell.dataset.value, text: cell.textContent.trim() };
   });
   const numbers = keyed.some((item) => item.value !== undefined);
+  const up = head.ariaSort ? head.ariaSort === "descending" : !numbers;
+  for (const other of table.querySelectorAll("thead th")) other.removeAttribute("aria-sort");
+  head.ariaSort = up ? "ascending" : "descending";
   const sign = up ? 1 : -1;
   keyed.sort((a, b) => {
-    if (!numbers) return -sign * a.text.localeCompare(b.text);
+    if (!numbers) return sign * a.text.localeCompare(b.text);
     if (a.value === undefined || b.value === undefined) return (a.value === undefined) - (b.value === undefined);
     return sign * (a.value - b.value);
   });
