@@ -99,18 +99,15 @@ def training_charts(sides: Mapping[str, RunDirectory], labels: Mapping[str, str]
         steps = sorted({step for points in by_step.values() for step in points})
         steps = steps[:: math.ceil(len(steps) / MOST_POINTS) or 1]
         # Terms of one run have dashes of their own, since colour tells the runs apart.
-        series = [
-            {
-                "label": f"{term}, {labels[side]}" if len(sides) > 1 else term,
-                "side": side if len(sides) > 1 else "other",
-                "dash": list(terms).index(term),
-                "values": [points.get(step) for step in steps],
-            }
-            for (side, term), points in by_step.items()
-            if points
-        ]
+        series = []
+        every: list[float] = []
+        for (side, term), points in by_step.items():
+            if points:
+                label, colour = (f"{term}, {labels[side]}", side) if len(sides) > 1 else (term, "other")
+                values = [points.get(step) for step in steps]
+                series.append({"label": label, "side": colour, "dash": list(terms).index(term), "values": values})
+                every += points.values()
         if series:
-            positive = all(value > 0 for curve in series for value in curve["values"] if value is not None)
-            log = key == "losses" and positive
+            log = key == "losses" and min(every) > 0
             charts.append({"title": title, "x": {"label": "step", "values": steps}, "log": log, "series": series})
     return charts

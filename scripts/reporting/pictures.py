@@ -1,10 +1,8 @@
 """Pictures of runs for the report: what they generate, its spectrum, and how far that is from the real one, in dB."""
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -158,7 +156,9 @@ class Album:
         elif real is not None:
             mean = decibels(mean_power((real.double() + 1) / 2))
             references = [mean] * count
-            real_pictures = [Picture("", self._save_spectrum(f"{data}/mean-spectrum.webp", mean), "", real.shape[-2:])]
+            real_pictures = [
+                Picture("", self._save_spectrum(f"{data}/mean-spectrum.webp", mean), "", run.dataset.image_size)
+            ]
         folder = f"pictures/{directory.path.name}/{task}"
         generated = [
             self._save(f"{folder}/{index}", image, reference)
@@ -213,5 +213,5 @@ def save_webp(path: Path, pixels: np.ndarray) -> None:
 
 def gradient_css(steps: int = 9) -> str:
     """The colours of ``gap`` from too little to too much power, as stops of a CSS gradient."""
-    colours: Sequence[Any] = matplotlib.colormaps[DIVERGING](np.linspace(0, 1, steps), bytes=True)
+    colours = matplotlib.colormaps[DIVERGING](np.linspace(0, 1, steps), bytes=True)
     return ", ".join(f"rgb({red} {green} {blue})" for red, green, blue, _ in colours)

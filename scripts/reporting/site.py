@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import jinja2
@@ -17,13 +17,14 @@ from ffl.errors import UserError
 from ffl.files import atomic_write, file_sha256, write_text
 from ffl.metrics import METRICS
 from ffl.training.config import flatten
+from ffl.training.model import Task
 from ffl.training.record import Record, read_records
 from ffl.training.run_directory import RunDirectory
 from scripts.reporting.curves import Chart, band_charts, training_charts
 from scripts.reporting.downloads import table_csv, table_latex
 from scripts.reporting.pictures import DIFFERENCE_SCALE, SPECTRUM_SCALE, Album, RunPictures, gradient_css, save_webp
 from scripts.reproduction.pivot import Line, Pivot, count_text, duration, head, make_pivot, pair_labels
-from scripts.tables import OWN, PUBLISHED, read_results, read_table, results_file, table_names
+from scripts.tables import OWN, PUBLISHED, Table, read_results, read_table, results_file, table_names
 
 FOLDER = Path(__file__).parent
 SIDES = ("without", "with")
@@ -193,7 +194,7 @@ def build_site(site: Site, results: Path | None, scale: str, album: Album, warni
         if comparison.pictures
     ]
     site.page(
-        "index.html", "index.html", findings=findings, remark=audit_remark, damaged=damaged, shown=shown[:1], **links
+        "index.html", "index.html", findings=findings, remark=audit_remark, damaged=damaged, shown=shown[:2], **links
     )
     warnings += album.problems.values()
     return damaged
@@ -232,7 +233,7 @@ def table_page(name: str, path: Path, album: Album) -> TablePage:
                         directories = {seed: album.directory_of(record) for seed, record in of_runs.items()}
                         there = next((seed for seed, directory in directories.items() if directory is not None), None)
                         directory = None if there is None else directories[there]
-                        pictures = album.of_run(directory, table.groups[block.group].task) if directory else None
+                        pictures = album.of_run(directory, task_of(table, block.group)) if directory else None
                         measured = None if there is None else cell.records.get(there)
                         dialogs.append(
                             {
@@ -280,7 +281,7 @@ def compare(pivot: Pivot, group: str, line: Line, album: Album) -> Comparison | 
         if len(found) < len(SIDES):
             continue
         charts = [*charts, *training_charts(found, labels)]
-        drawn = {side: album.of_run(directory, table.groups[group].task) for side, directory in found.items()}
+        drawn = {side: album.of_run(directory, task_of(table, group)) for side, directory in found.items()}
         pictures = {side: shown for side, shown in drawn.items() if shown is not None}
         if len(pictures) < len(SIDES):
             pictures = {}
@@ -296,6 +297,11 @@ def compare(pivot: Pivot, group: str, line: Line, album: Album) -> Comparison | 
     title += f" ({group_title})" if group_title else ""
     page = f"{table.name}-{group}-{line.without}-{line.row}.html"
     return Comparison(page, title, labels, line, charts, pictures, remark)
+
+
+def task_of(table: Table, group: str) -> Task:
+    """What the models of a group of columns are asked to do; ``parse_table`` has checked it."""
+    return cast(Task, table.groups[group].task)
 
 
 def record_facts(records: Mapping[int, Record], trainings: Mapping[int, Record]) -> Facts:
@@ -365,11 +371,7 @@ def read_audit(path: Path) -> dict[str, Any]:
             words = [claim["statement"], *(line for finding in findings for line in finding["numbers"])]
             text = " ".join([*words, *(finding["summary"] for finding in findings)])
             claim["models"], claim["data_sets"] = named(models, text), named(data, text)
-            claim["our_verdict"] = claim["ours"]["verdict"]
-        for effect in audit["effects"]:
-            verdicts = [effect[side]["verdict"] for side in ("paper", "ours")]
-            effect["our_verdict"] = verdicts[1]
-        verdicts = dict.fromkeys(item["our_verdict"] for item in (*audit["claims"], *audit["effects"]))
+        verdicts = dict.fromkeys(item["ours"]["verdict"] for item in (*audit["claims"], *audit["effects"]))
         audit["choices"] = {"model": models, "data": data, "verdict": list(verdicts)}
         front_lines(audit)
         if not isinstance(audit["tables"], dict) or not isinstance(audit["pictures_alone"], list):
@@ -392,8 +394,13 @@ def named(names: list[str], text: str) -> list[str]:
 
 def front_lines(audit: Mapping[str, Any]) -> list[dict[str, str]]:
     """What was found, in a line for the claims and one for each model and data set."""
-    counts = audit["counts"]["claims"]["ours"]
-    words = ", ".join(f"{number} {verdict.removesuffix('s')}" for verdict, number in counts.items())
+    # A count "holds beyond chance" is that of those among "holds" which seeds leave no doubt about.
+    counts, sure = audit["counts"]["claims"]["ours"], " beyond chance"
+    verdicts = [verdict for verdict in counts if not verdict.endswith(sure)]
+    of_them = {
+        verdict: f" ({counts[verdict + sure]} of them{sure})" for verdict in verdicts if verdict + sure in counts
+    }
+    words = ", ".join(f"{counts[name]} {name.removesuffix('s')}{of_them.get(name, '')}" for name in verdicts)
     lines = [{"head": "What the paper says in words", "text": f"on our numbers {words}", "verdict": ""}]
     pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for effect in audit["effects"]:

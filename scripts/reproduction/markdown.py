@@ -18,9 +18,7 @@ def table_markdown(table: Table, results: TableResults) -> str:
         lines.append(_rule(len(table.labels), len(block.metrics)))
         for row in block.lines:
             lines.append(_line([*row.labels, *map(_cell, row.cells.values())]))
-            if row.row in block.floors:
-                labels, texts = block.floors[row.row]
-                lines.append(_line([*labels, *texts]))
+            lines += [_line([*labels, *texts]) for labels, texts in block.of_real.get(row.row, [])]
         lines.append("")
 
     if any(block.differences for block in pivot.blocks):

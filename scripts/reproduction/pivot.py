@@ -68,7 +68,7 @@ class Block:
         title: above it; "" where a table has one block.
         metrics: its columns.
         lines: its rows.
-        floors: by the last row of each data set, labels and texts of a line that says what its real images are apart.
+        of_real: by the last row of each data set, labels and texts of lines about its real images.
         differences: its pairs of rows that are compared.
     """
 
@@ -76,7 +76,7 @@ class Block:
     title: str
     metrics: list[str]
     lines: list[Line]
-    floors: dict[str, tuple[list[str], list[str]]]
+    of_real: dict[str, list[tuple[list[str], list[str]]]]
     differences: list[Line]
 
 
@@ -173,8 +173,8 @@ def make_pivot(table: Table, results: TableResults) -> Pivot:
                 shared, first, second = pair_labels(table, without, with_)
                 pair = f"{shared}: {second} − {first}" if shared else f"{second} − {first}"
                 differences.append(Line(with_, [pair], found, without))
-        floors = floor_lines(table, cells, group_id, metrics, decimals)
-        blocks.append(Block(group_id, group.title, metrics, lines, floors, differences))
+        of_real = real_lines(table, cells, group_id, metrics, decimals)
+        blocks.append(Block(group_id, group.title, metrics, lines, of_real, differences))
 
     # Every run once, in the order of the rows, with the number of images that its first metric was measured on.
     runs: dict[str, tuple[Record, int | None]] = {}
@@ -292,30 +292,34 @@ def shown_values(measured: Mapping[int, Record]) -> dict[int, float]:
     }
 
 
-def floor_lines(
+def real_lines(
     table: Table, cells: Cells, group: str, metrics: Sequence[str], decimals: int
-) -> dict[str, tuple[list[str], list[str]]]:
-    """By the last row of each data set in a group: labels and texts of a line of what its real images are apart."""
+) -> dict[str, list[tuple[list[str], list[str]]]]:
+    """By the last row of each data set in a group: labels and texts of lines about its real images.
+
+    Floors are what halves of its real images are apart, where that is known.
+    """
     rows: dict[str, list[str]] = {}
-    floors: dict[tuple[str, str], float] = {}
+    bounds: dict[tuple[str, str, str], float] = {}
     for row in table.rows:
         for metric in metrics:
             for record in cells.get((row, group, metric), {}).values():
                 data = record.provenance["dataset"]
                 rows[data] = list(dict.fromkeys([*rows.get(data, []), row]))
                 if record.floor is not None:
-                    floors[data, metric] = record.floor * METRICS[metric].unit
-    lines = {}
+                    bounds["real halves", data, metric] = record.floor * METRICS[metric].unit
+    lines: dict[str, list[tuple[list[str], list[str]]]] = {}
     for data, ids in rows.items():
-        known = {metric: floors[data, metric] for metric in metrics if (data, metric) in floors}
-        if known:
-            # Labels that all rows of the data set share, such as its name.
-            shared = [
-                labels[0] if len(set(labels)) == 1 else ""
-                for labels in zip(*(table.rows[id].labels for id in ids), strict=True)
-            ]
-            texts = [number_text([known[m]], digits_of(m, decimals)) if m in known else "" for m in metrics]
-            lines[ids[-1]] = [*shared[:-1], "real halves"], texts
+        # Labels that all rows of the data set share, such as its name.
+        shared = [
+            labels[0] if len(set(labels)) == 1 else ""
+            for labels in zip(*(table.rows[id].labels for id in ids), strict=True)
+        ]
+        for title in ("real halves",):
+            known = {metric: bounds[title, data, metric] for metric in metrics if (title, data, metric) in bounds}
+            if known:
+                texts = [number_text([known[m]], digits_of(m, decimals)) if m in known else "" for m in metrics]
+                lines.setdefault(ids[-1], []).append(([*shared[:-1], title], texts))
     return lines
 
 
