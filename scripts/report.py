@@ -49,9 +49,14 @@ def report(
             that is whole is then written first.
     """
     # What is asked for.
-    for key, value in {"results": results, "runs": runs, "run": run}.items():
-        if value is not None and not value.is_dir():
-            raise UserError(f"{key}={value}: no such folder")
+    folders = {
+        "results": (results, "it is where scripts/reproduce.py wrote, as its out=DIR"),
+        "runs": (runs, "it is where train.py made its run directories, outputs by default"),
+        "run": (run, "it is a run directory, which train.py prints when it begins"),
+    }
+    for key, (path, advice) in folders.items():
+        if path is not None and not path.is_dir():
+            raise UserError(f"{key}={path}: no such folder; {advice}")
     if run is not None:
         for key, given in {"scale": scale, "results": results, "runs": runs}.items():
             if given is not None:
