@@ -23,12 +23,24 @@ from ffl.training.run_directory import RunDirectory
 from scripts.reporting.curves import Chart, band_charts, training_charts
 from scripts.reporting.downloads import table_csv, table_latex
 from scripts.reporting.pictures import DIFFERENCE_SCALE, SPECTRUM_SCALE, Album, RunPictures, gradient_css, save_webp
-from scripts.reproduction.pivot import Line, Pivot, count_text, duration, head, make_pivot, pair_labels
+from scripts.reproduction.pivot import (
+    RUN_HEADS,
+    Line,
+    Pivot,
+    count_text,
+    duration,
+    head,
+    make_pivot,
+    pair_labels,
+    run_texts,
+)
 from scripts.tables import OWN, PUBLISHED, Table, read_results, read_table, results_file, table_names
 
 FOLDER = Path(__file__).parent
 SIDES = ("without", "with")
 MARKS = {"holds": "✓", "fails": "✗"}  # any other verdict has no mark: it is not tested
+
+FINDING_KEYS = ("verdict", "summary", "numbers", "missing", "seeds", "tested", "total")
 
 # The facts of a record: names with a text for each seed, or with one that all seeds share.
 Facts = list[tuple[str, list[str]]]
@@ -56,6 +68,7 @@ class Site:
             lstrip_blocks=True,
         )
         self.templates.globals |= {"METRICS": METRICS, "head": head, "marks": MARKS, "gradient": gradient_css()}
+        self.templates.globals["run_heads"] = RUN_HEADS
         self.templates.globals |= {"spectrum_scale": SPECTRUM_SCALE, "gap_scale": DIFFERENCE_SCALE}
         self.templates.filters |= {"mean": statistics.fmean, "duration": duration, "count": count_text, "path": quote}
         self.templates.filters |= {"number": lambda value: "" if value is None else f"{value:.4g}", "zip": zip}
@@ -105,6 +118,7 @@ class TablePage:
         pivot: the table as data.
         scale: of its runs.
         comparisons: by group, then by (without, with) rows.
+        runs: a line for each run, of texts and the numbers to sort them by.
         dialogs: what is behind each number: ``id``, ``title``, ``seeds``, ``facts``, and ``pictures`` with a ``remark``
             where a run is there.
         own: whether its records are the user's own and not the published ones.
@@ -114,6 +128,7 @@ class TablePage:
     pivot: Pivot
     scale: str
     comparisons: dict[str, dict[tuple[str, str], Comparison]]
+    runs: list[list[tuple[str, float | None]]]
     dialogs: list[dict[str, Any]]
     own: bool
 
@@ -246,6 +261,13 @@ def table_page(name: str, path: Path, album: Album) -> TablePage:
                             }
                         )
 
+        runs = []
+        for record, tested in pivot.runs:
+            about = record.details or {}
+            counts = [about["train_images"], about["epochs"], about["steps"], tested]
+            numbers = [None, record.provenance["seed"], None, *counts, None, record.value]
+            runs.append(list(zip(run_texts(record, tested), numbers, strict=True)))
+
         # A page for each pair of rows that has curves or pictures.
         comparisons: dict[str, dict[tuple[str, str], Comparison]] = {}
         for block in pivot.blocks:
@@ -258,7 +280,7 @@ def table_page(name: str, path: Path, album: Album) -> TablePage:
     except (OSError, KeyError, TypeError, AttributeError, IndexError, ValueError):
         raise UserError(f"{path}: not a readable JSON table; make it again with scripts/reproduce.py") from None
     own = PUBLISHED not in path.resolve().parents
-    return TablePage(f"{name}.html", pivot, results.scale, comparisons, dialogs, own)
+    return TablePage(f"{name}.html", pivot, results.scale, comparisons, runs, dialogs, own)
 
 
 def compare(pivot: Pivot, group: str, line: Line, album: Album) -> Comparison | None:
@@ -371,6 +393,13 @@ def read_audit(path: Path) -> dict[str, Any]:
             words = [claim["statement"], *(line for finding in findings for line in finding["numbers"])]
             text = " ".join([*words, *(finding["summary"] for finding in findings)])
             claim["models"], claim["data_sets"] = named(models, text), named(data, text)
+        # A page that is half made would say nothing of what it lacks.
+        shown: list[tuple[dict[str, Any], tuple[str, ...]]] = [(audit, ("scale", "command"))]
+        shown += [(claim, ("id", "section", "reading")) for claim in audit["claims"]]
+        for item in (*audit["claims"], *audit["effects"]):
+            shown += [(item[side], FINDING_KEYS) for side in ("paper", "ours") if item[side] is not None]
+        if any(key not in of for of, keys in shown for key in keys):
+            raise KeyError
         verdicts = dict.fromkeys(item["ours"]["verdict"] for item in (*audit["claims"], *audit["effects"]))
         audit["choices"] = {"model": models, "data": data, "verdict": list(verdicts)}
         front_lines(audit)
@@ -461,15 +490,21 @@ def build_run_page(site: Site, directory: RunDirectory, album: Album, warnings: 
         warnings.append(f"{directory.path / 'run.json'}: not readable; the page does not say where the run comes from")
     config, status = directory.config(), directory.status()
 
-    # The newest record of each measurement; the same metric may be there of several checkpoints and protocols.
+    # The newest record of each measurement; the same metric may be there of several checkpoints and protocols. Lines
+    # that were edited or cut are left out, as read_records does it.
     newest: dict[str, Record] = {}
     for record in read_records(directory.records):
-        task, reference = (record.protocol.get(key, "") for key in ("task", "reference"))
-        newest[f"{record.metric} {task} {reference} {record.protocol.get('quantisation')}"] = record
+        if isinstance(record.protocol, dict) and isinstance(record.provenance, dict) and type(record.num_images) is int:
+            about_it = [record.metric, *(record.protocol.get(key, "") for key in ("task", "reference", "quantisation"))]
+            newest[" ".join(map(str, about_it))] = record
     measured = [record for record in newest.values() if record.metric in METRICS]
     bands = [record for record in newest.values() if record.metric == "bands"][-1:]
     label = {"with": directory.path.name}
-    charts = [*band_charts({"with": bands}, label), *training_charts({"with": directory}, label)]
+    charts = training_charts({"with": directory}, label)
+    try:
+        charts = [*band_charts({"with": bands}, label), *charts]
+    except (KeyError, TypeError, ValueError):
+        warnings.append(f"{directory.records}: its bands are not readable; evaluate the run again")
     pictures = album.of_run(directory)
     warnings += album.problems.values()
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from scripts.reproduction.pivot import Cell, count_text, duration, head, make_pivot
+from scripts.reproduction.pivot import RUN_HEADS, Cell, head, make_pivot, run_texts
 from scripts.tables import Table, TableResults
 
 
@@ -34,22 +34,10 @@ def table_markdown(table: Table, results: TableResults) -> str:
         lines += ["## Notes", "", *(f"- {note}" for note in pivot.notes), ""]
 
     if pivot.runs:
-        heads = ["run", "seed", "commit", "training images", "epochs", "steps", "test images", "hardware", "wall time"]
-        lines += ["## Runs", "", _line(heads), _rule(3, 4) + " --- | ---: |"]
+        lines += ["## Runs", "", _line(RUN_HEADS), _rule(3, 4) + " --- | ---: |"]
     for record, tested in pivot.runs:
-        about = record.details or {}
-        texts = [
-            f"`{record.provenance['run']}`",
-            str(record.provenance["seed"]),
-            str(about["commit"])[:10] + (" and changes" if about["dirty"] else ""),
-            count_text(about["train_images"]),
-            "?" if about["epochs"] is None else f"{about['epochs']:.4g}",
-            count_text(about["steps"]),
-            count_text(tested),
-            about["hardware"],
-            duration(record.value or 0.0),
-        ]
-        lines.append(_line(texts))
+        name, *texts = run_texts(record, tested)
+        lines.append(_line([f"`{name}`", *texts]))
     lines += [""] if pivot.runs else []
     return "\n".join(lines)
 

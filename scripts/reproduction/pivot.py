@@ -17,6 +17,7 @@ from scripts.tables import Table, TableResults, split_overrides
 
 # The records of each cell by (row, group of columns, metric), then by seed.
 Cells = Mapping[tuple[str, str, str], Mapping[int, Record]]
+RUN_HEADS = ["run", "seed", "commit", "training images", "epochs", "steps", "test images", "hardware", "wall time"]
 
 
 @dataclass(frozen=True)
@@ -356,6 +357,22 @@ def number_text(values: Sequence[float], digits: int, sign: str = "") -> str:
     """The mean over seeds, with the sample standard deviation where there are several."""
     text = f"{statistics.fmean(values):{sign}.{digits}f}"
     return text if len(values) < 2 else f"{text} ± {statistics.stdev(values):.{digits}f}"
+
+
+def run_texts(training: Record, tested: int | None) -> list[str]:
+    """What ``RUN_HEADS`` are of a run, from its ``training`` record and the number of its test images."""
+    about = training.details or {}
+    return [
+        training.provenance["run"],
+        str(training.provenance["seed"]),
+        str(about["commit"])[:10] + (" and changes" if about["dirty"] else ""),
+        count_text(about["train_images"]),
+        "?" if about["epochs"] is None else f"{about['epochs']:.4g}",
+        count_text(about["steps"]),
+        count_text(tested),
+        about["hardware"],
+        duration(training.value or 0.0),
+    ]
 
 
 def count_text(value: int | None) -> str:

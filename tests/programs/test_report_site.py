@@ -441,6 +441,8 @@ DAMAGES: dict[str, tuple[str, Any]] = {
         lambda text: '{"table": "table3", "scale": "cpu", "notes": [], "records": ["a"]}',
     ),
     "details of another kind": ("table3.json", lambda text: re.sub(r'"details": \{', '"details": 3, "x": {', text)),
+    "runs without a commit": ("table3.json", lambda text: text.replace('"commit"', '"timmoc"')),
+    "an audit whose claims have no section": ("audit.json", lambda text: text.replace('"section"', '"noitces"')),
     "an audit cut off": ("audit.json", lambda text: text[:-9]),
     "an audit without claims": ("audit.json", lambda text: text.replace('"claims"', '"smialc"')),
     "an audit of another version": ("audit.json", lambda text: text.replace('"verdict"', '"judgement"')),
