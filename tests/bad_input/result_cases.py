@@ -8,7 +8,7 @@ import torch
 from bad_input.case import Case
 from bad_input.place import RUN, Place, encoded, noise
 
-PROGRAMS = ("reproduce", "figure", "audit", "calibrate", "benchmark", "collect", "sample")
+PROGRAMS = ("reproduce", "figure", "audit", "calibrate", "benchmark", "collect", "sample", "report")
 Prepare = Callable[[Place], Any]
 
 
@@ -41,7 +41,7 @@ def wrong(name: str) -> Callable[..., Case]:
     return case
 
 
-reproduce, figure, audit, calibrate, benchmark, collect, sample = map(wrong, PROGRAMS)
+reproduce, figure, audit, calibrate, benchmark, collect, sample, report = map(wrong, PROGRAMS)
 HAS_GPU = "this machine has a GPU" if torch.cuda.is_available() else None
 
 REPRODUCTIONS = [
@@ -144,6 +144,30 @@ AUDITS = [
           lambda place: place.write({"a.txt": b""})),
 ]  # fmt: skip
 
+REPORTS = [
+    report("word", "cpu", "cannot read cpu", "key=value", "as an argument"),
+    report("unknown-key", "scael=cpu", "unknown key scael", "did you mean scale", "a typing error"),
+    report("no-such-scale", "scale=tiny", "scale=tiny", "one of cpu, paper", "not a scale"),
+    report("no-results", "results=nowhere", "results=nowhere: no such folder", "out=DIR", "moved away"),
+    report("no-runs", "runs=nowhere", "runs=nowhere: no such folder", "outputs by default", "moved away"),
+    report("no-run", "run=a.txt", "run=a.txt: no such folder", "run directory", "a file has that name",
+           lambda place: place.write({"a.txt": b""})),
+    report("run-and-scale", f"run={RUN} scale=cpu", "scale=cpu", "leave scale out", "of all runs, or of one?",
+           Place.run),
+    report("no-images", "images=0", "images=0", "at least 1", "nothing to show"),
+    report("empty-results", "results=own", "no table of scale=cpu in own", "reproduce", "another folder",
+           lambda place: place.write({"own/a.txt": b""})),
+    *[
+        report(f"{id}-table", "results=own", r"own/cpu/table1\.json", "make it again", why,
+               lambda place, content=content: place.write({"own/cpu/table1.json": content}))
+        for id, content, why in (
+            ("binary", b"\xff\xfe", "damaged"),
+            ("empty", b"", "a full disk"),
+            ("list", b"[]", "another file of that name"),
+        )
+    ],
+]  # fmt: skip
+
 FACES = "datasets=celeba_64 metrics=psnr"
 CALIBRATIONS = [
     calibrate("word", "faces", "cannot read faces", "key=value", "as an argument"),
@@ -213,4 +237,4 @@ COLLECTIONS = [
     ],
 ]  # fmt: skip
 
-CASES = [*REPRODUCTIONS, *FIGURES, *AUDITS, *CALIBRATIONS, *BENCHMARKS, *SAMPLES, *COLLECTIONS]
+CASES = [*REPRODUCTIONS, *FIGURES, *AUDITS, *REPORTS, *CALIBRATIONS, *BENCHMARKS, *SAMPLES, *COLLECTIONS]

@@ -12,7 +12,8 @@ from reproduction.run_directories import add_records, finished_run
 
 from ffl.errors import UserError
 from ffl.training.record import Record
-from scripts.reproduction.markdown import duration, number_text, table_markdown
+from scripts.reproduction.markdown import table_markdown
+from scripts.reproduction.pivot import duration, number_text
 from scripts.reproduction.records import known_records, lacking_metrics, state_text, table_results
 from scripts.reproduction.work import Job, do
 from scripts.tables import (

@@ -1,0 +1,1 @@
+"""The report of scripts/report.py: pages, pictures, curves and downloads."""
