@@ -52,7 +52,7 @@ def table_markdown(table: Table, results: TableResults) -> str:
         lines += [f"## {group.title}", ""] if group.title else []
         lines.append(_line([*table.labels, *map(head, columns[group_id])]))
         lines.append(_rule(len(table.labels), len(columns[group_id])))
-        floors = floor_lines(table, cells, group_id, columns[group_id], decimals)
+        of_real = real_lines(table, cells, group_id, columns[group_id], decimals)
         for row_id, row in table.rows.items():
             printed = paper.rows.get(row_id) if paper else None
             if group_id not in row.runs and not (row.quoted and printed):
@@ -71,7 +71,7 @@ def table_markdown(table: Table, results: TableResults) -> str:
                     theirs = "N/A" if value is None else f"{value:.{digits}f}"
                     theirs = f"(**{theirs}**)" if (group_id, metric) in printed.best else f"({theirs})"
                 texts.append(f"{ours} {theirs}".strip())
-            lines += [_line([*row.labels, *texts]), *([floors[row_id]] if row_id in floors else [])]
+            lines += [_line([*row.labels, *texts]), *of_real.get(row_id, [])]
         lines.append("")
 
     # Differences, taken seed by seed: the spread of a difference is smaller than those of its two values.
@@ -177,6 +177,11 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
             "Real halves: the same metric between two halves of the real test images, about what a perfect model would "
             "have with half as many images."
         )
+    if any(record.ceiling is not None for measured in cells.values() for record in measured.values()):
+        notes.append(
+            "Real images: what the same segmenter of ours (`scripts/train_segmenter.py`) says of the real test images. Own "
+            "scores are comparable with each other alone, not with those of the official networks."
+        )
     warnings: dict[str, dict[str, None]] = {}
     for (_, _, metric), measured in cells.items():
         for record in measured.values():
@@ -231,28 +236,33 @@ def shown_values(measured: Mapping[int, Record]) -> dict[int, float]:
     }
 
 
-def floor_lines(table: Table, cells: Cells, group: str, metrics: Sequence[str], decimals: int) -> dict[str, str]:
-    """By the last row of each data set in a group: a line of what its real images are apart, where that is known."""
+def real_lines(table: Table, cells: Cells, group: str, metrics: Sequence[str], decimals: int) -> dict[str, list[str]]:
+    """By the last row of each data set in a group: lines of floors and of ceilings, where they are known.
+
+    Floors are what halves of its real images are apart, ceilings what a segmenter of ours says of all of them.
+    """
     rows: dict[str, list[str]] = {}
-    floors: dict[tuple[str, str], float] = {}
+    bounds: dict[tuple[str, str, str], float] = {}
     for row in table.rows:
         for metric in metrics:
             for record in cells.get((row, group, metric), {}).values():
                 data = record.provenance["dataset"]
                 rows[data] = list(dict.fromkeys([*rows.get(data, []), row]))
-                if record.floor is not None:
-                    floors[data, metric] = record.floor * METRICS[metric].unit
-    lines = {}
+                for title, bound in (("real halves", record.floor), ("real images", record.ceiling)):
+                    if bound is not None:
+                        bounds[title, data, metric] = bound * METRICS[metric].unit
+    lines: dict[str, list[str]] = {}
     for data, ids in rows.items():
-        known = {metric: floors[data, metric] for metric in metrics if (data, metric) in floors}
-        if known:
-            # Labels that all rows of the data set share, such as its name.
-            shared = [
-                labels[0] if len(set(labels)) == 1 else ""
-                for labels in zip(*(table.rows[id].labels for id in ids), strict=True)
-            ]
-            texts = [number_text([known[m]], digits_of(m, decimals)) if m in known else "" for m in metrics]
-            lines[ids[-1]] = _line([*shared[:-1], "real halves", *texts])
+        # Labels that all rows of the data set share, such as its name.
+        shared = [
+            labels[0] if len(set(labels)) == 1 else ""
+            for labels in zip(*(table.rows[id].labels for id in ids), strict=True)
+        ]
+        for title in ("real halves", "real images"):
+            known = {metric: bounds[title, data, metric] for metric in metrics if (title, data, metric) in bounds}
+            if known:
+                texts = [number_text([known[m]], digits_of(m, decimals)) if m in known else "" for m in metrics]
+                lines.setdefault(ids[-1], []).append(_line([*shared[:-1], title, *texts]))
     return lines
 
 
