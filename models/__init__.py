@@ -1,4 +1,4 @@
-"""The paper's methods, and a segmenter that judges images, by name: the one way from a config's ``model`` section to a model."""
+"""The paper's methods, and a segmenter that judges images: the one way from a config's ``model`` section to a model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -59,7 +59,7 @@ class SegmentationUNet(Model):
     def cross_entropy(self, batch: Batch) -> Tensor:
         """The mean over the evaluated pixels of each image, 0 where there are none: float (N,)."""
         classes = self.labels.evaluation_ids(batch["label"])
-        each = F.cross_entropy(self.network(batch["image"]).float(), classes, ignore_index=-1, reduction="none")
+        each = F.cross_entropy(self.network(batch["image"]), classes, ignore_index=-1, reduction="none")
         return each.sum((1, 2)) / (classes >= 0).sum((1, 2)).clamp_min(1)
 
     @torch.no_grad()

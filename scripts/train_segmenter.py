@@ -2,9 +2,9 @@
 
 python scripts/train_segmenter.py dataset=cityscapes|ade20k|celeba_mask_hq [scale=cpu] [key=value ...]
 
-Further key=value words are overrides of train.py, such as data_root=DIR or trainer.threads=1; the same command continues
-a run that was cut. The run is an ordinary one of model=segmenter, outputs/segmenter-<dataset>-<height>, where evaluate.py
-finds it; its scores of the real test images, which are the ceiling of those of generated ones, are measured at the end.
+Further key=value words are overrides of train.py, such as data_root=DIR or trainer.threads=1; the same command
+continues a run that was cut. The run is an ordinary one of model=segmenter, outputs/segmenter-<dataset>-<height>, where
+evaluate.py finds it. Its scores of the real test images, the ceiling of those of generated ones, come at the end.
 """
 
 import sys

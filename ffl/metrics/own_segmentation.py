@@ -104,9 +104,8 @@ class OwnSegmenter(LabelPredictor):
         if (segmenter := cls._shared.get(key)) is None:
             labels, network = LABEL_SETS[label_set], unet_from_state_dict(state_dict)
             if network.head.out_channels != labels.num_classes:
-                raise UserError(
-                    f"these weights have {network.head.out_channels} classes, not the {labels.num_classes} of {label_set}"
-                )
+                found = network.head.out_channels
+                raise UserError(f"these weights have {found} classes, not the {labels.num_classes} of {label_set}")
             segmenter = cls._shared[key] = cls(labels, network, height, source)
         return segmenter
 

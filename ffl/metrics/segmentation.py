@@ -37,7 +37,7 @@ Published evaluations also differ in two ways that are options here: some enlarg
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -133,7 +133,7 @@ class ConfusionScore(ImageMetric):
     """
 
     unit = 100.0
-    tasks = ("semantic",)
+    tasks: ClassVar[tuple[str, ...]] = ("semantic",)
     higher_is_better = True
     is_differentiable = False
     inputs = "labels"

@@ -7,7 +7,7 @@ A batch is a dict:
 
 - ``image``   float (N, 3, H, W) in [-1, 1], the real images
 - ``source``  float (N, 3, H, W) in [-1, 1], translation only: what to translate
-- ``label``   int64 (N, H, W), semantic synthesis and segmentation only; ``instance`` int64 (N, H, W) beside it where known
+- ``label``   int64 (N, H, W), semantic synthesis and segmentation; ``instance`` int64 (N, H, W) beside it where known
 - ``index``   int64 (N,), position in the data set: what per-image randomness of an evaluation is derived from
 - ``fake``    float (N, 3, H, W) in [-1, 1], put there by ``prepare``: the generator's output of this iteration
 """

@@ -179,8 +179,8 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
         )
     if any(record.ceiling is not None for measured in cells.values() for record in measured.values()):
         notes.append(
-            "Real images: what the same segmenter of ours (`scripts/train_segmenter.py`) says of the real test images. Own "
-            "scores are comparable with each other alone, not with those of the official networks."
+            "Real images: the score of the real test images by the same segmenter of our own "
+            "(`scripts/train_segmenter.py`). Own scores compare with each other alone, not with official ones."
         )
     warnings: dict[str, dict[str, None]] = {}
     for (_, _, metric), measured in cells.items():
