@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ffl.errors import UserError
 from ffl.losses.gan import GanMode, discriminator_loss, feature_matching_loss, generator_loss
 from ffl.losses.vgg import VGGFeatures
-from ffl.networks.stlpips import SCALE, SHIFT
+from ffl.networks.stlpips import MIN_SIZE, SCALE, SHIFT
 from ffl.ranges import Count, Decay, NonNegative, Positive
 from ffl.training.model import Batch, Model, Phase, Task, latent_noise
 from ffl.training.objective import Objective
@@ -134,6 +134,11 @@ class Spade(Model):
         if upsampling is None:
             upsampling = "more" if image_size[1] >= 512 else "normal"
         check_size(image_size, upsampling)
+        if vgg_weight and min(image_size) // vgg_downscale < MIN_SIZE["vgg"]:
+            raise UserError(
+                f"model.vgg_downscale={vgg_downscale}: leaves sides of {min(image_size) // vgg_downscale} pixels, and the "
+                f"network takes {MIN_SIZE['vgg']} at least; choose {min(image_size) // MIN_SIZE['vgg']} at most"
+            )
         self.label_channels = label_channels
         self.instance_edges = instance_edges
         semantic_channels = label_channels + int(instance_edges)

@@ -17,13 +17,14 @@ from ffl.training.program import compose
 from scripts.train_segmenter import train_segmenter
 
 TINY = ["dataset=photos", "dataset.image_size=32", "dataset.train_images=24", "dataset.test_images=6"]
-STEPS = ["trainer.steps=4", "trainer.batch_size=8", "trainer.checkpoint_every=2", "model.channels=4", "model.levels=2"]
+STEPS = ["trainer.steps=40", "trainer.batch_size=8", "trainer.checkpoint_every=20"]
+SMALL = ["model.channels=4", "model.levels=2", "model.lr=0.01"]
 RUN = Path("outputs/segmenter-photos-32")
 
 
 def segment(*words: str) -> None:
     """The program on the words of its command line."""
-    train_segmenter(**read_words(train_segmenter, [*TINY, *STEPS, *words])[1])
+    train_segmenter(**read_words(train_segmenter, [*TINY, *STEPS, *SMALL, *words])[1])
 
 
 def measure(*words: str) -> dict[str, dict[str, object]]:
@@ -83,11 +84,11 @@ def test_a_cut_run_ends_with_the_weights_of_the_unbroken_one(folder: Path, tmp_p
     want = torch.load(RUN / "checkpoints/last.pt", weights_only=True)
     cut = tmp_path / "outputs" / RUN.name
     shutil.copytree(RUN, cut)
-    (cut / "checkpoints/previous.pt").replace(cut / "checkpoints/last.pt")  # of step 2 of 4
-    assert torch.load(cut / "checkpoints/last.pt", weights_only=True)["step"] == 2
+    (cut / "checkpoints/previous.pt").replace(cut / "checkpoints/last.pt")  # of step 20 of 40
+    assert torch.load(cut / "checkpoints/last.pt", weights_only=True)["step"] == 20
     segment(f"output_root={cut.parent}")
     found = torch.load(cut / "checkpoints/last.pt", weights_only=True)
-    assert found["step"] == 4
+    assert found["step"] == 40
     assert state_hash(found) == state_hash(want)
 
 
