@@ -102,11 +102,21 @@ def _measure_run(config: Config, device: torch.device) -> tuple[list[Record], Pa
             raise UserError(f"num_images={num_images}: the {config['split']} split has {len(dataset)} images")
         # Each image is generated beside its real one; in synthesis, which has no pairs, beside all of the split.
         real_count = len(dataset) if task == "synthesis" else num_images
-        has_real = has_real_images(dataset)
+        has_real, makes_images = has_real_images(dataset), task != "segmentation"
+        if not has_real and not makes_images:
+            raise UserError("dataset_options: a segmenter labels photographs; leave labels_only=true out")
         num_real = real_count if has_real else 0
         smallest = min(dataset.image_size)
         names = choose_metrics(config["metrics"], task, dataset.name, num_images, num_real, smallest)
-        options = metric_options(names, dataset.name, config["features"])
+        options = metric_options(
+            names,
+            dataset.name,
+            config["features"],
+            height=dataset.image_size[0],
+            runs=run.directory.path.parent,
+            # A run that is a segmenter shows what it makes of the real images.
+            segmenter=config["segmenter"] or (None if makes_images else str(run.directory.path)),
+        )
 
     real = RealImages(dataset, real_count, config["batch_size"], config["protocol"])
     batches = generated_images(model, task, num_images, real, config["seed"])
@@ -143,7 +153,7 @@ def _measure_run(config: Config, device: torch.device) -> tuple[list[Record], Pa
         verify_weights=config["verify_weights"],
         options=options,
         reference=ReferenceCache(Path(config["cache_dir"]) / "statistics", real, real_count) if has_real else None,
-        bands=band_power_of({dataset.image_size}, task != "synthesis", device) if has_real else None,
+        bands=band_power_of({dataset.image_size}, task != "synthesis", device) if makes_images and has_real else None,
     )
     # A second task of the model, such as synthesis by a VAE, has a file of its own beside that of the first.
     return records, out / ("metrics.json" if task == model.tasks[0] else f"metrics_{task}.json")

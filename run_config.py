@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets import DATASETS
 from ffl.errors import UserError
+from ffl.label_sets import LABEL_SETS
 from ffl.training.config import Config, Seed, TrainerConfig, check_section, section_defaults
 from ffl.training.objective import Objective, build_terms
 from models import MODELS
@@ -76,8 +77,13 @@ def check(config: Config) -> None:
             f"dataset={dataset_name}: {model_name} trains on {' and '.join(sorted(model.inputs))}, and it has no "
             f"{' or '.join(sorted(lacking))}; choose one of {', '.join(fitting)}"
         )
-    num_labels = dataset.num_labels(**options)
-    if "label" in model.inputs and (channels := config["model"]["label_channels"]) != num_labels:
+    num_labels, label_set = dataset.num_labels(**options), config["model"].get("label_set")
+    if label_set is not None and (label_set != dataset_name or LABEL_SETS[label_set].num_ids != num_labels):
+        raise UserError(
+            f"model.label_set={label_set}: has {LABEL_SETS[label_set].num_ids} label ids of {label_set}, the data set "
+            f"{num_labels} of {dataset_name}; choose that label set, or the data set's usual label maps"
+        )
+    if label_set is None and "label" in model.inputs and (channels := config["model"]["label_channels"]) != num_labels:
         raise UserError(
             f"model.label_channels={channels}: {dataset_name} has {num_labels} label ids; "
             f"set model.label_channels={num_labels}"
@@ -98,8 +104,11 @@ def check(config: Config) -> None:
 
     # At least one loss is on.
     weights = [key for key in config["model"] if key.endswith("_weight")]
-    extra = [config["loss"][key] for key in ("ffl", "terms", "perceptual", "spectral_regularization")]
-    if weights and not any([*extra, *(config["model"][key] for key in weights)]):
+    extra = {key: config["loss"][key] for key in ("ffl", "terms", "perceptual", "spectral_regularization")}
+    if model.tasks == ("segmentation",) and any(extra.values()):
+        key, value = next((key, value) for key, value in extra.items() if value)
+        raise UserError(f"loss.{key}={value}: {model_name} makes no images that this loss could compare; leave it off")
+    if weights and not any([*extra.values(), *(config["model"][key] for key in weights)]):
         raise UserError(f"model.{weights[0]}=0: every loss is off; give one of them a weight, or set loss.ffl=true")
 
 

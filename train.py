@@ -92,7 +92,7 @@ def print_summary(run: RunDirectory, summary: TrainingSummary) -> None:
     for name, weight in summary.loss_weight.items():
         print(f"  {f'weight of {name}':<28} {weight:.5g}, which loss.share has found")
     if summary.best_error is not None:
-        print(f"  {'best validation MSE':<28} {summary.best_error:.5g}")
+        print(f"  {'best validation error':<28} {summary.best_error:.5g}")
     print(f"run directory       {run.path}")
     print(f"checkpoints         {run.last}, {run.best.name}")
     print(f"samples             {run.samples}")

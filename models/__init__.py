@@ -1,4 +1,4 @@
-"""The paper's methods by name: the one way from a config's ``model`` section to a model."""
+"""The paper's methods, and a segmenter that judges images: the one way from a config's ``model`` section to a model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from ffl.training.model import Model
 from ffl.training.objective import Objective
 from models.ae import VanillaAutoencoder
 from models.pix2pix import Pix2Pix
+from models.segmenter import SegmentationUNet
 from models.spade import Spade
 from models.stylegan2 import StyleGAN2
 from models.vae import VariationalAutoencoder
@@ -19,6 +20,7 @@ MODELS: dict[str, type[Model]] = {
     "pix2pix": Pix2Pix,
     "spade": Spade,
     "stylegan2": StyleGAN2,
+    "segmenter": SegmentationUNet,
 }
 
 

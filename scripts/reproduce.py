@@ -209,7 +209,8 @@ def plan_text(jobs: list[Job]) -> str:
     unmeasured: dict[str, dict[str, None]] = {}
     for job in jobs:
         for metrics in job.metrics.values():
-            options = metric_options(metrics, job.run.config["dataset"]["name"])
+            dataset, runs = job.run.config["dataset"], Path(job.run.config["output_root"])
+            options = metric_options(metrics, dataset["name"], height=dataset["image_size"], runs=runs)
             for name in metrics:
                 if reason := missing_weights(name, **options.get(name, {})):
                     unmeasured.setdefault(reason, {})[METRICS[name].label] = None

@@ -13,6 +13,7 @@ try:
     from ffl.metrics.inception_score import InceptionScore, ISEffNetLite0
     from ffl.metrics.kid import KID, KDEffNetLite0, KernelDistance
     from ffl.metrics.lpips import LPIPS
+    from ffl.metrics.own_segmentation import OwnMeanIoU, OwnPixelAccuracy, OwnSegmentationScore
     from ffl.metrics.pixel import LFD, MSE, PSNR
     from ffl.metrics.precision_recall import GenerativePrecision, GenerativeRecall
     from ffl.metrics.segmentation import MeanIoU, PixelAccuracy, PixelAccuracyAll, SegmentationScore
@@ -31,6 +32,7 @@ __all__ = [
     "LPIPS",
     "METRICS",
     "MSE",
+    "OWN_SCORES",
     "PSNR",
     "SSIM",
     "STLPIPS",
@@ -45,6 +47,9 @@ __all__ = [
     "KDEffNetLite0",
     "KernelDistance",
     "MeanIoU",
+    "OwnMeanIoU",
+    "OwnPixelAccuracy",
+    "OwnSegmentationScore",
     "PixelAccuracy",
     "PixelAccuracyAll",
     "SpectrumDistance",
@@ -60,8 +65,10 @@ METRICS: dict[str, type[ImageMetric]] = {
     metric.name: metric
     for metric in (
         MeanIoU,
+        OwnMeanIoU,
         PixelAccuracy,
         PixelAccuracyAll,
+        OwnPixelAccuracy,
         PSNR,
         SSIM,
         LPIPS,
@@ -87,6 +94,8 @@ METRICS: dict[str, type[ImageMetric]] = {
 
 # Metrics of any network, which their option ``features`` names.
 CHOOSE_FEATURES = ("fd", "kd", "precision", "recall")
+# Metrics by a segmenter of our own, which the option ``run`` names.
+OWN_SCORES = tuple(name for name, metric in METRICS.items() if issubclass(metric, OwnSegmentationScore))
 
 _INCEPTION = (FID, InceptionScore, KID)
 _PRETRAINED = (FeatureMetric, LPIPS, STLPIPS, SegmentationScore)
@@ -128,7 +137,7 @@ def task_metrics(task: str) -> list[str]:
     that installs with pip, and the spectrum distance that the paper's claims are about.
 
     Args:
-        task: "reconstruction", "synthesis", "translation" or "semantic".
+        task: "reconstruction", "synthesis", "translation", "semantic" or "segmentation".
     Returns:
         Keys of ``METRICS``, in the order of the columns of tables.
 

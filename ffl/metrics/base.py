@@ -83,6 +83,7 @@ class ImageMetric(Metric):
         unit: what the value is multiplied by for tables: 100.0 for a percentage.
         digits: digits after the point in tables; None for those of the table, which are the paper's.
         tasks: the tasks of models whose default metrics it belongs to, see ``ffl.metrics.task_metrics``.
+        label_sets: where ``inputs`` is "labels", the data sets whose label maps it knows.
         higher_is_better: direction of improvement.
         min_images: fewest images (of each kind) that ``compute`` accepts.
         min_size: fewest pixels of height and of width that an image may have.
@@ -94,6 +95,7 @@ class ImageMetric(Metric):
     unit: ClassVar[float] = 1.0
     digits: ClassVar[int | None] = None
     tasks: ClassVar[tuple[str, ...]] = ()
+    label_sets: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[Literal["pairs", "sets", "fakes", "labels"]]
     min_images: int = 1
     min_size: ClassVar[int] = 1
@@ -114,6 +116,14 @@ class ImageMetric(Metric):
 
     def between_halves(self) -> float | None:
         """``floor`` of the states that are here; overridden by metrics that compare sets."""
+        return None
+
+    def ceiling(self) -> float | None:
+        """The score of the real images themselves, which no generated ones can be expected to exceed.
+
+        Returns:
+            None for a metric that does not judge real images, and where it saw none.
+        """
         return None
 
     def protocol(self) -> Description:

@@ -37,17 +37,19 @@ Published evaluations also differ in two ways that are options here: some enlarg
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ffl.errors import UserError
 from ffl.metrics.base import Description, ImageMetric
-from ffl.metrics.segmenters import LabelSetName, Segmenter
+from ffl.metrics.segmenters import LabelPredictor, PublishedName, Segmenter
 
 # The CSAIL evaluator's guard against 0 / 0, which makes an absent class count as 0.
 CSAIL_EPS = 1e-10
+# What becomes of classes in neither labels nor predictions, in words.
+ABSENT = {"skip": "left out of the mean", "zero": "count as IoU 0"}
 
 
 def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -123,20 +125,15 @@ def pixel_accuracy(confusion: Tensor, ignored: Tensor | int = 0) -> Tensor:
     return confusion.diagonal().sum().double() / (confusion.sum() + ignored).double()
 
 
-class SegmentationScore(ImageMetric):
-    """Base of the three scores: a segmenter and its confusion matrix, exact over batches and ranks.
+class ConfusionScore(ImageMetric):
+    """Base of scores that count which pixels a segmenter gives to which class, exact over batches and ranks.
 
     Args:
-        label_set: "cityscapes" or "ade20k": which network, which ids.
-        state_dict, input_size, short_sides, verify_weights: see ``Segmenter.load``. Scores of the same options
-            share one network, which runs once per batch.
-    Raises:
-        MissingWeights: the official weights are wanted and not there.
-        UserError: the weights do not fit.
+        segmenter: predicts the classes; scores that hold the same one run it once per batch.
     """
 
     unit = 100.0
-    tasks = ("semantic",)
+    tasks: ClassVar[tuple[str, ...]] = ("semantic",)
     higher_is_better = True
     is_differentiable = False
     inputs = "labels"
@@ -145,25 +142,10 @@ class SegmentationScore(ImageMetric):
     ignored: Tensor
     images: Tensor
 
-    def __init__(
-        self,
-        label_set: LabelSetName = "cityscapes",
-        *,
-        state_dict: Mapping[str, Any] | None = None,
-        input_size: tuple[int, int] | None = None,
-        short_sides: Sequence[int] | None = None,
-        verify_weights: bool = True,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, segmenter: LabelPredictor, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.segmenter = Segmenter.load(
-            label_set,
-            state_dict,
-            input_size=input_size,
-            short_sides=short_sides,
-            verify_weights=verify_weights,
-        )
-        self.labels = self.segmenter.labels
+        self.segmenter = segmenter
+        self.labels = segmenter.labels
         classes = self.labels.num_classes
         self.add_state("confusion", torch.zeros(classes, classes, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("ignored", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
@@ -176,6 +158,13 @@ class SegmentationScore(ImageMetric):
             images: uint8 (N, 3, H, W), generated.
             labels: int64 (N, h, w), the ids of the data set's files; h and w may differ from H and W.
         """
+        confusion = self.count(images, labels)
+        self.confusion += confusion
+        self.ignored += labels.numel() - confusion.sum()
+        self.images += len(images)
+
+    def count(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The confusion matrix of a batch: int64 (C, C); arguments as of ``update``."""
         if labels.ndim != 3 or len(labels) != len(images) or labels.is_floating_point():
             raise ValueError(
                 f"labels must be integer (N, h, w) with N = {len(images)}, got {labels.dtype} {tuple(labels.shape)}"
@@ -183,10 +172,7 @@ class SegmentationScore(ImageMetric):
         # Scores are resized to the label map and not the map to the images, as the official evaluators do.
         classes = self.labels.evaluation_ids(labels.to(self.confusion.device))
         predictions = self.segmenter.predict(images, (labels.shape[1], labels.shape[2])).to(classes.device)
-        confusion = confusion_matrix(predictions, classes, self.labels.num_classes)
-        self.confusion += confusion
-        self.ignored += classes.numel() - confusion.sum()
-        self.images += len(images)
+        return confusion_matrix(predictions, classes, self.labels.num_classes)
 
     def compute(self) -> Tensor:
         """The score: float64 scalar in [0, 1].
@@ -200,10 +186,10 @@ class SegmentationScore(ImageMetric):
                 f"{self.name}: none of the labels of {int(self.images)} images is evaluated for "
                 f"{self.labels.name}; labels are the ids of its files ({self.labels.mapping})"
             )
-        return self.score()
+        return self.score(self.confusion)
 
-    def score(self) -> Tensor:
-        """The score from the summed counts."""
+    def score(self, confusion: Tensor) -> Tensor:
+        """The score from summed counts: int64 (C, C) to a float64 scalar in [0, 1]."""
         raise NotImplementedError
 
     def protocol(self) -> Description:
@@ -213,6 +199,40 @@ class SegmentationScore(ImageMetric):
             **self.segmenter.protocol(),
             "aggregation": "counts summed over all images",
         }
+
+
+class SegmentationScore(ConfusionScore):
+    """Base of the three scores by a published network.
+
+    Args:
+        label_set: "cityscapes" or "ade20k": which network, which ids.
+        state_dict, input_size, short_sides, verify_weights: see ``Segmenter.load``. Scores of the same options
+            share one network.
+    Raises:
+        MissingWeights: the official weights are wanted and not there.
+        UserError: the weights do not fit.
+    """
+
+    label_sets = get_args(PublishedName)
+
+    def __init__(
+        self,
+        label_set: PublishedName = "cityscapes",
+        *,
+        state_dict: Mapping[str, Any] | None = None,
+        input_size: tuple[int, int] | None = None,
+        short_sides: Sequence[int] | None = None,
+        verify_weights: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        segmenter = Segmenter.load(
+            label_set,
+            state_dict,
+            input_size=input_size,
+            short_sides=short_sides,
+            verify_weights=verify_weights,
+        )
+        super().__init__(segmenter, **kwargs)
 
 
 class MeanIoU(SegmentationScore):
@@ -233,12 +253,11 @@ class MeanIoU(SegmentationScore):
     name = "miou"
     label = "mIoU"
 
-    def score(self) -> Tensor:
-        return mean_iou(self.confusion, self.labels.absent)
+    def score(self, confusion: Tensor) -> Tensor:
+        return mean_iou(confusion, self.labels.absent)
 
     def protocol(self) -> Description:
-        absent = {"skip": "left out of the mean", "zero": "count as IoU 0"}[self.labels.absent]
-        return {**super().protocol(), "absent_classes": absent}
+        return {**super().protocol(), "absent_classes": ABSENT[self.labels.absent]}
 
 
 class PixelAccuracy(SegmentationScore):
@@ -259,8 +278,8 @@ class PixelAccuracy(SegmentationScore):
     name = "accuracy"
     label = "accu"
 
-    def score(self) -> Tensor:
-        return pixel_accuracy(self.confusion)
+    def score(self, confusion: Tensor) -> Tensor:
+        return pixel_accuracy(confusion)
 
     def protocol(self) -> Description:
         return {**super().protocol(), "denominator": "evaluated pixels"}
@@ -284,8 +303,8 @@ class PixelAccuracyAll(SegmentationScore):
     name = "accuracy_all"
     label = "accu"
 
-    def score(self) -> Tensor:
-        return pixel_accuracy(self.confusion, self.ignored)
+    def score(self, confusion: Tensor) -> Tensor:
+        return pixel_accuracy(confusion, self.ignored)
 
     def protocol(self) -> Description:
         return {**super().protocol(), "denominator": "all pixels, ignored ones counted as wrong"}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -21,11 +21,20 @@ from torch import Tensor
 from ffl.errors import SharedError, UserError
 from ffl.files import write_text
 from ffl.images import Protocol
-from ffl.metrics import CHOOSE_FEATURES, METRICS, FrechetDistance, ImageMetric, build_metric, task_metrics
+from ffl.metrics import (
+    CHOOSE_FEATURES,
+    METRICS,
+    OWN_SCORES,
+    FrechetDistance,
+    ImageMetric,
+    OwnSegmentationScore,
+    build_metric,
+    task_metrics,
+)
 from ffl.metrics.bands import SMALLEST, BandPower, band_labels, coherence, power_ratio
 from ffl.metrics.features import TwoSampleMetric, check_features
+from ffl.metrics.own_segmentation import segmenter_name
 from ffl.metrics.reference_cache import ReferenceCache
-from ffl.metrics.segmentation import LabelSetName
 from ffl.progress import progress_bar
 from ffl.ranges import Count
 from ffl.training import distributed
@@ -67,6 +76,7 @@ def check_keys(
     out: str | None = None,
     metrics: list[str] | None = None,
     features: str | None = None,
+    segmenter: str | None = None,
     task: Task | None = None,
     split: Literal["train", "val", "test"] = "test",
     checkpoint: Literal["last", "best"] = "last",
@@ -86,6 +96,10 @@ def check_keys(
         raise UserError("give run=DIR (a run directory), or real=DIR fake=DIR (two folders of images)")
     if run is not None and not Path(run).is_dir():
         raise UserError(f"run={run}: no such directory; train.py prints the one it made")
+    if segmenter is not None and run is None:
+        raise UserError(f"segmenter={segmenter}: judges runs, whose images have label maps; use run=DIR")
+    if segmenter is not None and not Path(segmenter).is_dir():
+        raise UserError(f"segmenter={segmenter}: no such directory; scripts/train_segmenter.py makes one")
     check_metrics(metrics or [])
     if features is not None:
         check_features(features)
@@ -134,8 +148,10 @@ def choose_metrics(
         count = min(num_images, num_real) if inputs in ("pairs", "sets") else num_images
         if inputs == "labels" and dataset is None:
             reason = "compares with label maps, which folders of images have not; use run=DIR"
-        elif inputs == "labels" and dataset not in get_args(LabelSetName):
-            known = " and ".join(get_args(LabelSetName))
+        elif inputs != "labels" and task == "segmentation":
+            reason = f"judges generated images, and a segmenter makes none; choose among {', '.join(OWN_SCORES)}"
+        elif inputs == "labels" and dataset not in METRICS[name].label_sets:
+            known = " and ".join(METRICS[name].label_sets)
             reason = f"there is no segmentation network for {dataset}, only for {known}"
         elif inputs == "pairs" and task == "synthesis":
             fitting = ", ".join(other for other in METRICS if METRICS[other].inputs in ("sets", "fakes"))
@@ -154,21 +170,41 @@ def choose_metrics(
     return chosen
 
 
-def metric_options(names: list[str], dataset: str | None, features: str | None = None) -> dict[str, dict[str, Any]]:
-    """Arguments of metrics by name: the label set of the data set, and the network of distances.
+def metric_options(
+    names: list[str],
+    dataset: str | None,
+    features: str | None = None,
+    *,
+    height: int | None = None,
+    runs: Path | None = None,
+    segmenter: str | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Arguments of metrics by name: what judges the images, and the label set of their data set.
 
+    Args:
+        names: of metrics.
+        dataset: that the images are of; None for folders of images.
+        features: network of distances; None for that of each metric.
+        height: of the images of a data set.
+        runs: folder of the run that made them, where a segmenter of our own is looked for.
+        segmenter: run directory of the segmenter, in the place of the one in ``runs``.
     Raises:
         UserError: if a network is named that none of the metrics takes.
     """
-    if features is not None and not any(name in CHOOSE_FEATURES for name in names):
-        taking = " ".join(CHOOSE_FEATURES)
-        raise UserError(f"features={features}: no metric takes it; ask for some of {taking} in metrics=[...]")
+    for key, value, taking in (("features", features, CHOOSE_FEATURES), ("segmenter", segmenter, OWN_SCORES)):
+        if value is not None and not set(names) & set(taking):
+            raise UserError(f"{key}={value}: no metric takes it; ask for some of {' '.join(taking)} in metrics=[...]")
     options: dict[str, dict[str, Any]] = {}
     for name in names:
         if METRICS[name].inputs == "labels":
             options[name] = {"label_set": dataset}
         elif name in CHOOSE_FEATURES and features is not None:
             options[name] = {"features": features}
+        if name in OWN_SCORES:
+            assert dataset is not None  # see choose_metrics
+            assert height is not None
+            assert runs is not None
+            options[name] |= {"height": height, "run": segmenter or str(runs / segmenter_name(dataset, height))}
     return options
 
 
@@ -252,6 +288,8 @@ def measure(
                     else:
                         assert batch.label is not None  # see choose_metrics
                         metric.update(fake, batch.label.to(device))
+                        if isinstance(metric, OwnSegmentationScore) and len(real):
+                            metric.update_real(real, batch.label.to(device))
                 except ValueError as error:
                     raise UserError(f"{name}: {error}; leave it out of metrics=[...]") from None
             if bands is not None:
@@ -264,6 +302,7 @@ def measure(
         try:
             values = {name: float(metric.compute()) for name, metric in metrics.items()}
             floors = {name: metric.floor() for name, metric in metrics.items()}
+            ceilings = {name: metric.ceiling() for name, metric in metrics.items()}
         except UserError as error:
             raise SharedError(str(error)) from None
         details = None if bands is None else bands.compute()
@@ -282,6 +321,7 @@ def measure(
             protocol={**protocol, **metrics[name].protocol()} if name in metrics else protocol,
             missing=missing.get(name),
             floor=floors.get(name),
+            ceiling=ceilings.get(name),
             warning=metrics[name].warning if name in metrics else None,
             **common,
         )
@@ -308,11 +348,13 @@ def band_power_of(sizes: set[tuple[int, int]], paired: bool, device: torch.devic
 
 
 def results_table(records: list[Record]) -> str:
-    """Markdown table of values with the direction of improvement and the floor of what compares sets.
+    """Markdown table of values with the direction of improvement, the floor of what compares sets, and ceilings.
 
     Lines below it say what is missing, what to beware of, and the power by band.
     """
-    lines = ["| metric | value | floor | images |", "| --- | --- | --- | --- |"]
+    with_ceiling = any(record.ceiling is not None for record in records)
+    lines = [f"| metric | value | floor |{' ceiling |' * with_ceiling} images |"]
+    lines.append("| --- " * (4 + with_ceiling) + "|")
     notes = []
     for record in records:
         if record.metric == BANDS:
@@ -326,12 +368,15 @@ def results_table(records: list[Record]) -> str:
             continue
         arrow = "↑" if METRICS[record.metric].higher_is_better else "↓"
         value = "missing" if record.value is None else f"{record.value:.4f}"
-        floor = "" if record.floor is None else f"{record.floor:.4f}"
-        lines.append(f"| {record.metric} {arrow} | {value} | {floor} | {record.num_images} |")
+        bounds = [record.floor, record.ceiling][: 1 + with_ceiling]
+        texts = [value, *("" if bound is None else f"{bound:.4f}" for bound in bounds), str(record.num_images)]
+        lines.append(f"| {record.metric} {arrow} | {' | '.join(texts)} |")
         if record.missing:
             notes.append(f"{record.metric} is missing: {record.missing}")
         if record.warning:
             notes.append(f"{record.metric}: {record.warning}")
+    if with_ceiling:
+        notes.insert(0, "ceiling: the score of the real images, by the same segmenter of our own")
     if any(record.floor is not None for record in records):
         notes.insert(0, "floor: the same between two halves of the real images, each of half as many images")
     return "\n".join([*lines, *([""] if notes else []), *notes])

@@ -108,7 +108,8 @@ def generated_images(
         # Beyond the last image to generate only real ones are left, which a metric of two sets still has to see.
         fake_images = no_images
         if len(indices):
-            generated = model.generate(inputs, task, seed)
+            # A segmenter makes no images: the real ones are judged by it.
+            generated = inputs["image"] if task == "segmentation" else model.generate(inputs, task, seed)
             if not generated.isfinite().all():
                 raise UserError(
                     "the model's images hold NaN or infinities: its weights have diverged; take another checkpoint"

@@ -7,7 +7,7 @@ A batch is a dict:
 
 - ``image``   float (N, 3, H, W) in [-1, 1], the real images
 - ``source``  float (N, 3, H, W) in [-1, 1], translation only: what to translate
-- ``label``   int64 (N, H, W), semantic synthesis only; ``instance`` int64 (N, H, W) beside it where known
+- ``label``   int64 (N, H, W), semantic synthesis and segmentation; ``instance`` int64 (N, H, W) beside it where known
 - ``index``   int64 (N,), position in the data set: what per-image randomness of an evaluation is derived from
 - ``fake``    float (N, 3, H, W) in [-1, 1], put there by ``prepare``: the generator's output of this iteration
 """
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 Batch = dict[str, Any]
-Task = Literal["reconstruction", "synthesis", "translation", "semantic"]
+Task = Literal["reconstruction", "synthesis", "translation", "semantic", "segmentation"]
 
 
 @dataclass
@@ -93,9 +93,18 @@ class Model(nn.Module, ABC):
         """Facts about ``generate`` that readers of its numbers must know; they go into the records of an evaluation."""
         return {}
 
+    def errors(self, batch: Batch, fake: Tensor) -> Tensor:
+        """What chooses the best checkpoint, lower is better: (N,), the mean squared error of each image.
+
+        Args:
+            batch: held-out items.
+            fake: what ``generate`` made of them, (N, 3, H, W) in [-1, 1].
+        """
+        return (fake - batch["image"]).double().square().mean((1, 2, 3))
+
     @abstractmethod
     def generate(self, batch: Batch, task: Task, seed: int) -> Tensor:
-        """Images for evaluation, float (N, 3, H, W) in [-1, 1].
+        """Images for evaluation, float (N, 3, H, W) in [-1, 1]; of a segmenter, which makes none, its label maps.
 
         Depends on each image's own inputs, its ``index`` and ``seed`` only: never on the batch it comes in.
         """

@@ -32,6 +32,8 @@ class Record:
         details: values by name where one number does not hold the measurement, such as power by frequency band.
         floor: of a metric that compares two sets, the same quantity between two halves of the real one: what it is
             where there is no difference. None for other metrics and older records.
+        ceiling: of a score by a segmenter of our own, that of the real images beside the generated ones: what perfect
+            images could be expected to reach. None for other metrics and older records.
         warning: one line on what the value can be trusted for, such as too few images for the metric; or None.
     """
 
@@ -45,12 +47,13 @@ class Record:
     missing: str | None = None
     details: dict[str, Any] | None = None
     floor: float | None = None
+    ceiling: float | None = None
     warning: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values without what few records have; infinities (PSNR of equal images) become strings for JSON."""
         plain = dataclasses.asdict(self)
-        for name in ("details", "floor", "warning"):
+        for name in ("details", "floor", "ceiling", "warning"):
             if plain[name] is None:
                 del plain[name]
         if self.value is not None and not math.isfinite(self.value):

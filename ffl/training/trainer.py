@@ -9,6 +9,7 @@ import contextlib
 import logging
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -246,7 +247,7 @@ class Trainer:
         )
 
     def validation_error(self) -> float | None:
-        """Mean squared error of generated against held-out images, in [-1, 1] units; None without a target."""
+        """Mean of ``Model.errors`` over held-out images; None without a target."""
         count = min(self.config.val_images, len(self.validation)) if self.validation is not None else 0
         if self.validation is None or not count or self.model.tasks[0] == "synthesis":
             return None
@@ -254,22 +255,28 @@ class Trainer:
         total = 0.0
         for first in range(0, count, self.loader.batch_size):
             batch, fake = self.generate(self.validation, first, min(first + self.loader.batch_size, count))
-            total += (fake - batch["image"]).double().square().mean((1, 2, 3)).sum().item()
+            with use_evaluation_mode(self.model):
+                total += self.model.errors(batch, fake).double().sum().item()
         return total / count
 
-    @torch.no_grad()
     def generate(self, images: IndexedImages, first: int, last: int) -> tuple[Batch, Tensor]:
         """The batch of the images [first, last) on the device, and what the model in evaluation mode makes of it."""
-        # Evaluation mode for the moment alone: dropout is off, and batch norm uses its running statistics.
         batch = self.to_device(images.batch(np.arange(first, last), None))
-        self.model.eval()
-        fake = self.model.generate(batch, self.model.tasks[0], self.seed)
-        self.model.train()
-        return batch, fake
+        with use_evaluation_mode(self.model):
+            return batch, self.model.generate(batch, self.model.tasks[0], self.seed)
 
     def to_device(self, batch: dict[str, Any]) -> Batch:
         """A data set's batch on the model's device, in the memory layout of the run."""
         return to_device(batch, self.device, self.config.channels_last)
+
+
+@contextlib.contextmanager
+def use_evaluation_mode(model: Model) -> Iterator[None]:
+    """Evaluate for a moment: dropout is off, batch norm uses its running statistics, and nothing is differentiated."""
+    model.eval()
+    with torch.no_grad():
+        yield
+    model.train()
 
 
 def to_device(batch: dict[str, Any], device: torch.device, channels_last: bool = False) -> Batch:

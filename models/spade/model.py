@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ffl.errors import UserError
 from ffl.losses.gan import GanMode, discriminator_loss, feature_matching_loss, generator_loss
 from ffl.losses.vgg import VGGFeatures
-from ffl.networks.stlpips import SCALE, SHIFT
+from ffl.networks.stlpips import MIN_SIZE, SCALE, SHIFT
 from ffl.ranges import Count, Decay, NonNegative, Positive
 from ffl.training.model import Batch, Model, Phase, Task, latent_noise
 from ffl.training.objective import Objective
@@ -41,13 +41,15 @@ class VGGLoss(nn.Module):
     Args:
         state_dict: weights under the keys of the published file: torchvision's VGG-19, or ``vgg_shift_tolerant.pth``.
         network: "vgg19" or "stlpips_vgg".
+        downscale: images are averaged over squares of so many pixels a side first, which the official code does not.
     """
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, state_dict: Mapping[str, Tensor], network: VGGNetwork = "vgg19") -> None:
+    def __init__(self, state_dict: Mapping[str, Tensor], network: VGGNetwork = "vgg19", downscale: int = 1) -> None:
         super().__init__()
+        self.downscale = downscale
         self.features = VGGFeatures(state_dict, network, list(VGG_LAYERS))
         shift, scale = ((0.0,), (1.0,)) if network == "vgg19" else (SHIFT, SCALE)
         self.register_buffer("shift", torch.tensor(shift).view(-1, 1, 1), persistent=False)
@@ -55,6 +57,8 @@ class VGGLoss(nn.Module):
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         """(N, 3, H, W) twice, in [-1, 1], to a scalar; the gradient flows into ``fake`` alone."""
+        if self.downscale > 1:
+            fake, real = (F.avg_pool2d(images, self.downscale) for images in (fake, real))
         with torch.no_grad():
             targets = self.features((real - self.shift) / self.scale)
         features = self.features((fake - self.shift) / self.scale)
@@ -90,6 +94,7 @@ class Spade(Model):
         feature_weight: of feature matching; 0 leaves it out.
         vgg_weight: of ``VGGLoss``; 0 leaves it out, and then no weight file is needed.
         vgg_network: its network: "vgg19" as in the paper, or "stlpips_vgg", which installs with pip.
+        vgg_downscale: divides the sides of the images that it compares; 1 as in the paper.
         kl_weight: of the KL divergence, summed over the batch of a process as in the official code.
         lr_generator: learning rate of Adam; with ``lr_discriminator`` the two time-scale update rule.
         lr_discriminator: likewise.
@@ -118,6 +123,7 @@ class Spade(Model):
         feature_weight: NonNegative = 10.0,
         vgg_weight: NonNegative = 10.0,
         vgg_network: VGGNetwork = "vgg19",
+        vgg_downscale: Count = 1,
         kl_weight: NonNegative = 0.05,
         lr_generator: Positive = 1e-4,
         lr_discriminator: Positive = 4e-4,
@@ -129,6 +135,11 @@ class Spade(Model):
         if upsampling is None:
             upsampling = "more" if image_size[1] >= 512 else "normal"
         check_size(image_size, upsampling)
+        if vgg_weight and min(image_size) // vgg_downscale < MIN_SIZE["vgg"]:
+            raise UserError(
+                f"model.vgg_downscale={vgg_downscale}: leaves sides of {min(image_size) // vgg_downscale} pixels, and the "
+                f"network takes {MIN_SIZE['vgg']} at least; choose {min(image_size) // MIN_SIZE['vgg']} at most"
+            )
         self.label_channels = label_channels
         self.instance_edges = instance_edges
         semantic_channels = label_channels + int(instance_edges)
@@ -147,6 +158,7 @@ class Spade(Model):
         self.feature_weight = feature_weight
         self.vgg_weight = vgg_weight
         self.vgg_network: VGGNetwork = vgg_network
+        self.vgg_downscale = vgg_downscale
         self.kl_weight = kl_weight
         self.lr_generator = lr_generator
         self.lr_discriminator = lr_discriminator
@@ -159,7 +171,7 @@ class Spade(Model):
             MissingWeights: if ``vgg_weight`` is not zero and its weights are absent.
         """
         if self.vgg_weight and self.vgg is None:
-            loss = VGGLoss(load_weights(self.vgg_network), self.vgg_network)
+            loss = VGGLoss(load_weights(self.vgg_network), self.vgg_network, self.vgg_downscale)
             self.vgg = loss.to(next(self.parameters()).device)
         encoder = self.encoder.parameters() if self.encoder is not None else []
         return [

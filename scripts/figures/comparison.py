@@ -24,12 +24,20 @@ from scripts.runs import OpenedRun
 
 NUM_IMAGES = 4
 LABEL_WIDTH = 0.2
-MODELS = {"ae": "autoencoder", "vae": "VAE", "pix2pix": "pix2pix", "spade": "SPADE", "stylegan2": "StyleGAN2"}
+MODELS = {
+    "ae": "autoencoder",
+    "vae": "VAE",
+    "pix2pix": "pix2pix",
+    "spade": "SPADE",
+    "stylegan2": "StyleGAN2",
+    "segmenter": "segmenter",
+}
 TASKS: dict[Task, str] = {
     "reconstruction": "reconstruction",
     "synthesis": "synthesis",
     "translation": "translation",
     "semantic": "semantic synthesis",
+    "segmentation": "segmentation",
 }
 SPECTRA = "log(1 + |F|), mean of the channels, one grey scale for the spectra of a column"
 

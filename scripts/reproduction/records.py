@@ -200,9 +200,9 @@ def known_records(directory: RunDirectory, task: str, config: Config) -> dict[st
 def lacking_metrics(directory: RunDirectory, task: str, metrics: list[str], config: Config) -> list[str]:
     """Those of ``metrics`` that have to be measured: no record fits, or weights that were missing are here now."""
     known = known_records(directory, task, config)
-    options = metric_options(metrics, config["dataset"]["name"])
-    # What images of this size and number do not allow is left out, as evaluate.py leaves it out of its defaults.
     size = int(config["dataset"]["image_size"])
+    options = metric_options(metrics, config["dataset"]["name"], height=size, runs=directory.path.parent)
+    # What images of this size and number do not allow is left out, as evaluate.py leaves it out of its defaults.
     test = find_test_images(config["dataset"], config["data_root"], config["cache_dir"])
     metrics = [
         name

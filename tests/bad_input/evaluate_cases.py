@@ -103,6 +103,12 @@ CASES = [
     words("out-is-file", "out=real/a.png metrics=[psnr]", r"real/a\.png", "out=DIR|another|directory",
           "a file has that name"),
     words("labels-of-folders", "metrics=[miou]", "miou", "label maps|run=DIR|download_weights", "pictures have no ids"),
+    words("labels-of-folders-own", "metrics=[miou_own]", "miou_own: compares with label maps", "use run=DIR",
+          "pictures have no ids"),
+    words("segmenter-of-folders", "segmenter=real metrics=[psnr]", "segmenter=real: judges runs", "use run=DIR",
+          "pictures have no ids"),
+    Case("measure-no-segmenter", "evaluate.py", ("run=x", "segmenter=nowhere"), "segmenter=nowhere: no such directory",
+         "scripts/train_segmenter.py makes one", "moved away", Place.images),
     # Folders of images
     Case("folders-missing", "evaluate.py", FOLDERS, "real: no such folder", "folder of images", "not made yet"),
     files("empty", {}, {}, "real: no images in it", r"\.png", "written elsewhere"),

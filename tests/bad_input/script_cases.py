@@ -215,4 +215,22 @@ PREPARATIONS = [
              "the images that links lead to were moved", with_broken_link),
 ]  # fmt: skip
 
-CASES = [*IMPORTS, *DOWNLOADS, *PREPARATIONS]
+
+# scripts/train_segmenter.py
+
+SEGMENT = "scripts/train_segmenter.py"
+SEGMENTERS = [
+    Case("segment-nothing", SEGMENT, (), "dataset is missing", "expected dataset=one of cityscapes", "no argument"),
+    Case("segment-no-labels", SEGMENT, ("dataset=celeba",), "dataset=celeba", "one of cityscapes, ade20k",
+         "faces without label maps"),
+    Case("segment-no-data", SEGMENT, ("dataset=cityscapes", "data_root=."), "cityscapes is missing",
+         r"leftImg8bit.*zip", "not downloaded"),
+    Case("segment-key", SEGMENT, ("dataset=cityscapes", "model.ngf=8"), r"unknown key model\.ngf", "allowed: ",
+         "SPADE has it"),
+    Case("segment-loss", SEGMENT, ("dataset=cityscapes", "loss.ffl=true"), "loss.ffl=True", "leave it off",
+         "nothing to compare"),
+    Case("segment-size", SEGMENT, ("dataset=ade20k", "dataset.image_size=big"), "dataset.image_size=big",
+         "expected an integer", "not a number"),
+]  # fmt: skip
+
+CASES = [*IMPORTS, *DOWNLOADS, *PREPARATIONS, *SEGMENTERS]

@@ -15,8 +15,10 @@ ALL = ("reconstruction", "synthesis", "translation", "semantic")
 # What a metric takes, the direction of improvement, and how tables show it: head, factor, digits (None: the table's).
 ATTRIBUTES = {
     "miou": ("labels", True, "mIoU", 100, None),
+    "miou_own": ("labels", True, "own mIoU", 100, None),
     "accuracy": ("labels", True, "accu", 100, None),
     "accuracy_all": ("labels", True, "accu", 100, None),
+    "accuracy_own": ("labels", True, "own accu", 100, None),
     "psnr": ("pairs", True, "PSNR", 1, None),
     "ssim": ("pairs", True, "SSIM", 1, None),
     "lpips": ("pairs", False, "LPIPS", 1, None),
@@ -50,9 +52,11 @@ TASK_METRICS = {
     "synthesis": [*SCORES, "kid", "kd_effnet_lite0", "precision", "recall", *SPECTRUM],
     "translation": ["stlpips_alex", *SCORES, "kd_effnet_lite0", *SPECTRUM],
     "semantic": [
-        *("miou", "accuracy", "accuracy_all", "stlpips_alex", "fid", "fd_effnet_lite0", "kd_effnet_lite0"),
+        *("miou", "miou_own", "accuracy", "accuracy_all", "accuracy_own", "stlpips_alex"),
+        *("fid", "fd_effnet_lite0", "kd_effnet_lite0"),
         *SPECTRUM,
     ],
+    "segmentation": ["miou_own", "accuracy_own"],
 }
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ffl.errors import UserError
+from ffl.label_sets import LABEL_SETS
 from ffl.metrics.segmentation import (
     MeanIoU,
     PixelAccuracy,
@@ -24,7 +25,7 @@ from ffl.metrics.segmentation import (
     mean_iou,
     pixel_accuracy,
 )
-from ffl.metrics.segmenters import DRN, LABEL_SETS, DRNSeg, Segmenter
+from ffl.metrics.segmenters import DRN, PUBLISHED_NETWORKS, DRNSeg, Segmenter
 from ffl.metrics.segmenters.segmenter import resize_uint8, upernet_size
 from ffl.weights import WEIGHTS
 
@@ -151,7 +152,7 @@ def test_the_two_pixel_accuracies_by_hand(runs: list[int]) -> None:
 def test_cityscapes_input_is_normalised_and_cut_to_the_image() -> None:
     images, _ = sample("cityscapes", 1, (20, 44))
     segmenter = Segmenter.load("cityscapes", segmenter_weights("cityscapes"))
-    constants = LABEL_SETS["cityscapes"]
+    constants = PUBLISHED_NETWORKS["cityscapes"]
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (constants.mean, constants.std))
     network = DRNSeg(SMALL_DRN, 19)
     network.load_state_dict(segmenter_weights("cityscapes"))
@@ -196,7 +197,7 @@ def test_ade20k_averages_probabilities_over_sizes() -> None:
     segmenter = Segmenter.load("ade20k", state, short_sides=(48, 80))
     # A grey level may differ where Pillow's fixed-point resize rounds a half.
     torch.testing.assert_close(segmenter._scores(images, (40, 48)), total, atol=1e-4, rtol=0)
-    assert LABEL_SETS["ade20k"].short_sides == (300, 375, 450, 525, 600)
+    assert PUBLISHED_NETWORKS["ade20k"].short_sides == (300, 375, 450, 525, 600)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,7 @@ def test_weights_are_found_and_recorded(label_set: Any, tmp_path: Path, monkeypa
     monkeypatch.setenv("FFL_WEIGHTS", str(tmp_path))
     given = segmenter_weights(label_set)
     parts = {"network": given} if label_set == "cityscapes" else given
-    for part, entry in LABEL_SETS[label_set].weights.items():
+    for part, entry in PUBLISHED_NETWORKS[label_set].weights.items():
         torch.save(parts[part], tmp_path / WEIGHTS[entry].filename)
     images, labels = sample(label_set, 2)
     options = {"short_sides": (32,)} if label_set == "ade20k" else {}
@@ -240,7 +241,7 @@ def test_weights_are_found_and_recorded(label_set: Any, tmp_path: Path, monkeypa
         score.update(images, labels)
     assert from_file.compute() == from_dict.compute()
     recorded = from_file.protocol()
-    for entry in LABEL_SETS[label_set].weights.values():
+    for entry in PUBLISHED_NETWORKS[label_set].weights.values():
         assert WEIGHTS[entry].filename in str(recorded["weights"])
         digest = hashlib.sha256((tmp_path / WEIGHTS[entry].filename).read_bytes()).hexdigest()
         assert digest in str(recorded["weights_sha256"])

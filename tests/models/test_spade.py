@@ -180,7 +180,14 @@ def test_perceptual_term_on_the_network_of_stlpips() -> None:
         x = stage[:first](x)
         want += weight * (x[:2] - x[2:]).abs().mean().item()
         x = stage[first:](x)
-    assert VGGLoss(state, "stlpips_vgg")(fake, real).item() == pytest.approx(want, rel=1e-5)
+    loss = VGGLoss(state, "stlpips_vgg")
+    assert loss(fake, real).item() == pytest.approx(want, rel=1e-5)
+    # Reduced, it sees the means of squares of pixels.
+    larger = torch.rand(2, 2, 3, 64, 128) * 2 - 1
+    fake, real = larger.unflatten(3, (-1, 2)).unflatten(5, (-1, 2)).mean((4, 6))
+    assert VGGLoss(state, "stlpips_vgg", downscale=2)(*larger).item() == pytest.approx(
+        loss(fake, real).item(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("network", ["vgg19", "stlpips_vgg"])

@@ -310,6 +310,28 @@ def test_below_the_rows_of_a_data_set_stands_what_its_real_images_are_apart() ->
     assert text.count("- Real halves: ") == text.count("- FD-EffNet: few images") == 1
 
 
+def test_ceilings_of_own_scores_stand_in_a_line_of_their_own() -> None:
+    table = read_table("5")
+    records = [
+        record
+        for row, value in (("spade_without", 0.25), ("spade_with", 0.3))
+        for record in (
+            *_made_up(table, {row: {"miou_own": value}}, "cityscapes", ceiling=0.5),
+            *_made_up(table, {row: {"fd_effnet_lite0": 100.0}}, "cityscapes", floor=9.5),
+        )
+    ]
+    text = table_markdown(table, TableResults("table5", "cpu", [], records))
+    lines = [re.sub(r" \(.*?\)", "", line) for line in text.splitlines() if line.startswith("| ")]
+    assert "| Method | mIoU ↑ | own mIoU ↑ | accu ↑ | FID ↓ | FD-EffNet ↓ |" in lines
+    start = next(number for number, line in enumerate(lines) if line.startswith("| SPADE + FFL"))
+    assert lines[start : start + 3] == [
+        "| SPADE + FFL | | **30.0** | | | **100.0** |",
+        "| real halves |  |  |  |  | 9.5 |",
+        "| real images |  | 50.0 |  |  |  |",
+    ]
+    assert text.count("- Real images: the score of the real test images") == 1
+
+
 def test_coherence_of_older_runs_comes_from_their_bands() -> None:
     table, row = read_table("photos"), "photos_with"
     bands = {"edges": [0.5, 2.0], "real": [9.0, 4.0, 1.0], "fake": [9.0, 4.0, 1.0], "error": [0.0, 4.0, 0.5]}

@@ -26,6 +26,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "vgg_weight": 0.0,
     },
     "stylegan2": {"latent_dim": 16, "channel_base": 256, "channel_max": 16, "mbstd_group": 2},
+    "segmenter": {"label_set": "photos", "channels": 4, "levels": 2},
 }
 
 

@@ -182,14 +182,15 @@ def test_two_processes_train_every_model_from_the_losses_of_one(
     processes, and gradients are compared above.
     """
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
-    models = f"model={','.join(sorted(MODELS))}"
+    methods = sorted(MODELS.keys() - {"segmenter"})  # which makes no images that FFL could compare
+    models = f"model={','.join(methods)}"
     command = [sys.executable, *torchrun, str(ROOT / "train.py"), "-m", models, *SWEEP, "output_root=ranks"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=550)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("trained 2 steps") == len(MODELS)
-    assert len([path for path in (tmp_path / "ranks").iterdir() if path.name != "sweep"]) == len(MODELS)
+    assert done.stdout.count("trained 2 steps") == len(methods)
+    assert len([path for path in (tmp_path / "ranks").iterdir() if path.name != "sweep"]) == len(methods)
     monkeypatch.chdir(tmp_path)
-    for model in MODELS:
+    for model in methods:
         words = [f"model={model}", *SWEEP, f"trainer.accumulate={1 if model == 'spade' else 2}", "output_root=parts"]
         parts = train.train(compose("train", words), words)
         (ours,) = (tmp_path / "ranks").glob(f"{model}-*")

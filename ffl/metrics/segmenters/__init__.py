@@ -1,16 +1,16 @@
 """Segmentation networks of the published evaluations, built from their official weight files."""
 
 from ffl.metrics.segmenters.drn import DRN, DRNArch, DRNSeg, drn_from_state_dict
-from ffl.metrics.segmenters.segmenter import LABEL_SETS, LabelSet, LabelSetName, Segmenter
+from ffl.metrics.segmenters.segmenter import PUBLISHED_NETWORKS, LabelPredictor, PublishedName, Segmenter
 from ffl.metrics.segmenters.upernet import ResNetEncoder, UPerNet, UPerNetDecoder, upernet_from_state_dict
 
 __all__ = [
     "DRN",
-    "LABEL_SETS",
+    "PUBLISHED_NETWORKS",
     "DRNArch",
     "DRNSeg",
-    "LabelSet",
-    "LabelSetName",
+    "LabelPredictor",
+    "PublishedName",
     "ResNetEncoder",
     "Segmenter",
     "UPerNet",

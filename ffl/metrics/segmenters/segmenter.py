@@ -1,5 +1,6 @@
 """From 8-bit images to class ids, as each official evaluator prepares images and combines scores."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -10,96 +11,114 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ffl.errors import UserError
+from ffl.label_sets import LABEL_SETS, LabelSet
 from ffl.metrics.base import Description, check_images
 from ffl.metrics.segmenters.drn import DRN, DRNSeg, drn_from_state_dict
 from ffl.metrics.segmenters.upernet import UPerNet, resize, upernet_from_state_dict
 from ffl.weights import describe_state_dict, describe_weights, find_weights, load_weights
 
-# Cityscapes labelIds that are evaluated, in the order of their trainIds 0 ... 18 (cityscapesScripts).
-CITYSCAPES_EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 # CSAIL evaluator: sides of its input are multiples of the encoder's stride; none exceeds this.
 UPERNET_MULTIPLE, UPERNET_MAX_SIDE = 32, 1000
 # Images per forward pass; bounds the memory of 150 score maps at full size.
 CHUNK = 4
 
-LabelSetName = Literal["cityscapes", "ade20k"]
+PublishedName = Literal["cityscapes", "ade20k"]
 
 
 @dataclass(frozen=True)
-class LabelSet:
-    """The ids of a data set's label maps, and how its evaluator treats them.
+class PublishedNetwork:
+    """The network of an official evaluator, and what it makes of an image before that.
 
     Attributes:
-        name: "cityscapes" or "ade20k".
-        num_classes: number of evaluated classes.
-        class_ids: the file's id of each evaluated class; every other id is ignored.
-        absent: what a class in neither labels nor predictions does to the mean IoU, see ``mean_iou``.
-        network: the network's name.
+        name: the network's.
         weights: names in ``ffl.weights.WEIGHTS``, by the part they belong to.
         mean, std: RGB normalisation of images in [0, 1].
         short_sides: shorter sides the image is resized to; empty for the image as it is.
-        mapping, ignored: in words, for records.
     """
 
     name: str
-    num_classes: int
-    class_ids: tuple[int, ...]
-    absent: Literal["skip", "zero"]
-    network: str
     weights: Mapping[str, str]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    short_sides: tuple[int, ...]
-    mapping: str
-    ignored: str
-
-    def evaluation_ids(self, labels: Tensor) -> Tensor:
-        """Ids of the files to ids of the network: int64 of the same shape, -1 where ignored."""
-        # A table of all known ids, with one entry more for every other one.
-        labels = labels.long()
-        table = torch.full((max(self.class_ids) + 2,), -1, dtype=torch.int64)
-        table[list(self.class_ids)] = torch.arange(self.num_classes)
-        unknown = len(table) - 1
-        outside = (labels < 0) | (labels >= unknown)
-        return table.to(labels.device)[torch.where(outside, unknown, labels)]
+    short_sides: tuple[int, ...] = ()
 
 
-LABEL_SETS: Mapping[str, LabelSet] = {
-    "cityscapes": LabelSet(
-        name="cityscapes",
-        num_classes=19,
-        class_ids=CITYSCAPES_EVALUATED,
-        absent="skip",
-        network="DRN-D-105",
+# By the label set that it was trained on.
+PUBLISHED_NETWORKS: Mapping[str, PublishedNetwork] = {
+    "cityscapes": PublishedNetwork(
+        name="DRN-D-105",
         weights={"network": "drn_d_105_cityscapes"},
         # fyu/drn, datasets/cityscapes/info.json
         mean=(0.29010095242892997, 0.32808144844279574, 0.28696394422942517),
         std=(0.1829540508368939, 0.18656561047509476, 0.18447508988480435),
-        short_sides=(),
-        mapping="labelIds to trainIds 0..18",
-        ignored="all ids without a trainId (void and rare classes)",
     ),
-    "ade20k": LabelSet(
-        name="ade20k",
-        num_classes=150,
-        class_ids=tuple(range(1, 151)),
-        absent="zero",
-        network="UPerNet-101",
+    "ade20k": PublishedNetwork(
+        name="UPerNet-101",
         weights={"encoder": "upernet101_encoder", "decoder": "upernet101_decoder"},
         # CSAILVision since its models are named ade20k-*; the older baseline-* models took BGR.
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         short_sides=(300, 375, 450, 525, 600),
-        mapping="ids 1..150 to 0..149",
-        ignored="id 0 (other)",
     ),
 }
 
 
-class Segmenter(nn.Module):
-    """A segmentation network with the preparation of its official evaluator; made by ``load``.
+class LabelPredictor(nn.Module):
+    """From 8-bit images to class ids of a label set.
 
-    The last predictions are remembered by the images' content, so several scores run the network once per batch.
+    The last predictions are remembered by the images' content, so that several scores run the network once per batch.
+
+    Args:
+        labels: the label set it predicts.
+    """
+
+    def __init__(self, labels: LabelSet) -> None:
+        super().__init__()
+        self.labels = labels
+        # Of two batches, since scores may judge generated images and then the real ones beside them.
+        self._recent: deque[tuple[Tensor, tuple[int, int], Tensor]] = deque(maxlen=2)
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Class ids.
+
+        Args:
+            images: uint8 (N, 3, H, W).
+            size: (h, w) of the result.
+        Returns:
+            int64 (N, h, w) in [0, num_classes). Asked again for the same images, it does not run the network.
+        """
+        check_images(type(self).__name__, images, 3)
+        # Mean IoU and the accuracies ask for the same batch in turn.
+        for known, known_size, predictions in self._recent:
+            if known_size == size and known.device == images.device and torch.equal(known, images):
+                return predictions
+        predictions = torch.cat([self._scores(chunk, size).argmax(1) for chunk in images.split(CHUNK)])
+        self._recent.append((images.clone(), size, predictions))
+        return predictions
+
+    def _scores(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Scores of the classes, the largest of which is predicted: uint8 (N, 3, H, W) to (N, num_classes, *size)."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and pickles of a score need not carry the last batches.
+        return {**self.__dict__, "_recent": deque(maxlen=2)}
+
+    def protocol(self) -> Description:
+        """How labels come about, for the record beside a number."""
+        return {
+            "label_set": self.labels.name,
+            "num_classes": self.labels.num_classes,
+            "prediction_resize": "scores, bilinear, to the label map",
+            "label_resize": "nearest, by the data set",
+            "label_ids": self.labels.mapping,
+            "ignored_labels": self.labels.ignored,
+        }
+
+
+class Segmenter(LabelPredictor):
+    """A segmentation network with the preparation of its official evaluator; made by ``load``.
 
     Args:
         labels: the label set it predicts.
@@ -121,20 +140,19 @@ class Segmenter(nn.Module):
         input_size: tuple[int, int] | None,
         short_sides: tuple[int, ...],
     ) -> None:
-        super().__init__()
-        self.labels = labels
+        super().__init__(labels)
+        self.published = PUBLISHED_NETWORKS[labels.name]
         self.network = network
         self.weights = dict(weights)
         self.input_size = input_size
         self.short_sides = short_sides
-        self.register_buffer("mean", torch.tensor(labels.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(labels.std).view(1, 3, 1, 1), persistent=False)
-        self._last: tuple[Tensor, tuple[int, int], Tensor] | None = None
+        self.register_buffer("mean", torch.tensor(self.published.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(self.published.std).view(1, 3, 1, 1), persistent=False)
 
     @classmethod
     def load(
         cls,
-        label_set: LabelSetName,
+        label_set: PublishedName,
         state_dict: Mapping[str, Any] | None = None,
         *,
         input_size: tuple[int, int] | None = None,
@@ -156,22 +174,22 @@ class Segmenter(nn.Module):
             UserError: the weights do not fit, or an option is not one of this evaluation.
         """
         # Options of one evaluation are no options of the other.
-        if label_set not in LABEL_SETS:
-            known = ", ".join(LABEL_SETS)
+        if label_set not in PUBLISHED_NETWORKS:
+            known = ", ".join(PUBLISHED_NETWORKS)
             raise UserError(f"no segmentation network for {label_set!r}; there is one for {known}")
-        labels = LABEL_SETS[label_set]
+        labels, published = LABEL_SETS[label_set], PUBLISHED_NETWORKS[label_set]
         is_upernet = label_set == "ade20k"
         if (input_size if is_upernet else short_sides) is not None:
             option = "input_size" if is_upernet else "short_sides"
             raise UserError(f"{option} is not an option of the {label_set} evaluation; leave it out")
         size = None if input_size is None else (int(input_size[0]), int(input_size[1]))
-        sides = labels.short_sides if short_sides is None else tuple(short_sides)
+        sides = published.short_sides if short_sides is None else tuple(short_sides)
 
         # Describing the weights comes first: a network of the same weights and options may be there already.
         if state_dict is None:
-            for name in labels.weights.values():
+            for name in published.weights.values():
                 find_weights(name, verify_weights)
-            described = [describe_weights(name) for name in labels.weights.values()]
+            described = [describe_weights(name) for name in published.weights.values()]
         else:
             parts: Mapping[str, Any] = state_dict if is_upernet else {"network": state_dict}
             described = [describe_state_dict(part) for part in parts.values()]
@@ -186,7 +204,7 @@ class Segmenter(nn.Module):
 
         # The shapes of the weights tell the network, which must be the one of this label set.
         if state_dict is None:
-            parts = {part: load_weights(name, verify_weights) for part, name in labels.weights.items()}
+            parts = {part: load_weights(name, verify_weights) for part, name in published.weights.items()}
         network: DRNSeg | DRN | UPerNet
         network = upernet_from_state_dict(parts) if is_upernet else drn_from_state_dict(parts["network"])
         if isinstance(network, DRN):
@@ -194,35 +212,15 @@ class Segmenter(nn.Module):
         if network.num_classes != labels.num_classes:
             raise UserError(
                 f"these weights have {network.num_classes} classes, not {labels.num_classes}; "
-                f"take the weights of {labels.network} trained on {labels.name}"
+                f"take the weights of {published.name} trained on {labels.name}"
             )
         segmenter = cls(labels, network, weights, size, sides)
         cls._shared[key] = segmenter
         return segmenter
 
-    @torch.inference_mode()
-    def predict(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Class ids.
-
-        Args:
-            images: uint8 (N, 3, H, W).
-            size: (h, w) of the result.
-        Returns:
-            int64 (N, h, w) in [0, num_classes). Asked again for the same images, it does not run the network.
-        """
-        check_images(self.labels.network, images, 3)
-        # mIoU and the two accuracies ask for the same batch in turn.
-        if self._last is not None:
-            last, last_size, predictions = self._last
-            if last_size == size and last.device == images.device and torch.equal(last, images):
-                return predictions
-        chunks = [self._scores(chunk.to(self.mean.device), size).argmax(1) for chunk in images.split(CHUNK)]
-        predictions = torch.cat(chunks)
-        self._last = (images.clone(), size, predictions)
-        return predictions
-
     def _scores(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Log-probabilities of DRN, mean probabilities of UPerNet: float (N, num_classes, *size)."""
+        images = images.to(self.mean.device)
         if isinstance(self.network, DRNSeg):
             resized = images if self.input_size is None else resize_uint8(images, self.input_size)
             height, width = resized.shape[2:]
@@ -239,10 +237,6 @@ class Segmenter(nn.Module):
     def _normalise(self, images: Tensor) -> Tensor:
         return (images.float() / 255 - self.mean) / self.std
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Copies and pickles of a score need not carry the last batch.
-        return {**self.__dict__, "_last": None}
-
     def protocol(self) -> Description:
         """How labels come about, for the record beside a number."""
         if self.labels.name == "cityscapes":
@@ -250,17 +244,7 @@ class Segmenter(nn.Module):
         else:
             sides = ", ".join(map(str, self.short_sides))
             size = f"shorter side {sides}, multiples of {UPERNET_MULTIPLE}, bilinear"
-        return {
-            "label_set": self.labels.name,
-            "network": self.labels.network,
-            "num_classes": self.labels.num_classes,
-            **self.weights,
-            "input_size": size,
-            "prediction_resize": "scores, bilinear, to the label map",
-            "label_resize": "nearest, by the data set",
-            "label_ids": self.labels.mapping,
-            "ignored_labels": self.labels.ignored,
-        }
+        return {**super().protocol(), "network": self.published.name, **self.weights, "input_size": size}
 
 
 def resize_uint8(images: Tensor, size: tuple[int, int]) -> Tensor:
