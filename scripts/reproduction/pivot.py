@@ -239,6 +239,11 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
             "Real halves: the same metric between two halves of the real test images, about what a perfect model would "
             "have with half as many images."
         )
+    if any(record.ceiling is not None for measured in cells.values() for record in measured.values()):
+        notes.append(
+            "Real images: the score of the real test images by the same segmenter of our own "
+            "(`scripts/train_segmenter.py`). Own scores compare with each other alone, not with official ones."
+        )
     warnings: dict[str, dict[str, None]] = {}
     for (_, _, metric), measured in cells.items():
         for record in measured.values():
@@ -298,7 +303,8 @@ def real_lines(
 ) -> dict[str, list[tuple[list[str], list[str]]]]:
     """By the last row of each data set in a group: labels and texts of lines about its real images.
 
-    Floors are what halves of its real images are apart, where that is known.
+    Floors are what halves of its real images are apart, ceilings what a segmenter of ours says of all of them, where
+    they are known.
     """
     rows: dict[str, list[str]] = {}
     bounds: dict[tuple[str, str, str], float] = {}
@@ -307,8 +313,9 @@ def real_lines(
             for record in cells.get((row, group, metric), {}).values():
                 data = record.provenance["dataset"]
                 rows[data] = list(dict.fromkeys([*rows.get(data, []), row]))
-                if record.floor is not None:
-                    bounds["real halves", data, metric] = record.floor * METRICS[metric].unit
+                for title, bound in (("real halves", record.floor), ("real images", record.ceiling)):
+                    if bound is not None:
+                        bounds[title, data, metric] = bound * METRICS[metric].unit
     lines: dict[str, list[tuple[list[str], list[str]]]] = {}
     for data, ids in rows.items():
         # Labels that all rows of the data set share, such as its name.
@@ -316,7 +323,7 @@ def real_lines(
             labels[0] if len(set(labels)) == 1 else ""
             for labels in zip(*(table.rows[id].labels for id in ids), strict=True)
         ]
-        for title in ("real halves",):
+        for title in ("real halves", "real images"):
             known = {metric: bounds[title, data, metric] for metric in metrics if (title, data, metric) in bounds}
             if known:
                 texts = [number_text([known[m]], digits_of(m, decimals)) if m in known else "" for m in metrics]
