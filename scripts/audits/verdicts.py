@@ -196,8 +196,8 @@ def judge(
     verdict: Verdict = "not tested" if at_worst != at_best else "holds" if at_best else "fails"
     # The same question decides whether chance could have made the verdict.
     open_items = [item for item in found if is_open(item)]
-    sure = [(sign, item) for sign, item in zip(ways, found, strict=True) if item not in open_items]
-    outcomes = {decide([*(sign for sign, _ in sure), *[turned] * len(open_items)], count) for turned in (-1, 1)}
+    sure = [sign for sign, item in zip(ways, found, strict=True) if item not in open_items]
+    outcomes = {decide([*sure, *[turned] * (len(open_items) + absent)], count) for turned in (-1, 1)}
     has_seeds = any(item.runs is not None for item in found)
 
     named = {sign: [item.name for item, went in zip(found, ways, strict=True) if went == sign] for sign in (0, -1)}

@@ -315,6 +315,8 @@ def _unseen(group: str = "") -> Item:
         ([_seen(-1, group="a"), _unseen("b")], None, "all", "fails", True, 0, 0),
         ([_seen(1, group="a"), _seen(1, group="a"), _unseen("b")], None, "most", "holds", True, 0, 0),
         ([_seen(1, group="a"), _unseen("b")], None, "most", "not tested", None, 0, 0),
+        ([_seen(1, group="a")] * 3 + [_seen(1, 2, "a"), _unseen("b")], None, "most", "holds", True, 1, 0),
+        ([_seen(1, group="a")] * 2 + [_seen(1, 2, "a"), _unseen("b")], None, "most", "holds", False, 1, 0),
         ([_seen(1, group="a"), _unseen("b")], None, "some", "holds", True, 0, 0),
         # "In some metric" fails in all metrics or not at all.
         ([_seen(-1), _unseen()], None, "some", "not tested", None, 0, 0),
