@@ -135,10 +135,11 @@ class Spade(Model):
         if upsampling is None:
             upsampling = "more" if image_size[1] >= 512 else "normal"
         check_size(image_size, upsampling)
-        if vgg_weight and min(image_size) // vgg_downscale < MIN_SIZE["vgg"]:
+        smallest, least = min(image_size), MIN_SIZE["vgg"]
+        if vgg_weight and smallest // vgg_downscale < least:
             raise UserError(
-                f"model.vgg_downscale={vgg_downscale}: leaves sides of {min(image_size) // vgg_downscale} pixels, and the "
-                f"network takes {MIN_SIZE['vgg']} at least; choose {min(image_size) // MIN_SIZE['vgg']} at most"
+                f"model.vgg_downscale={vgg_downscale}: leaves {smallest // vgg_downscale} pixels of a side of {smallest}, "
+                f"and the perceptual term takes {least} at least; choose {smallest // least} at most"
             )
         self.label_channels = label_channels
         self.instance_edges = instance_edges
