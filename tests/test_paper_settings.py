@@ -142,6 +142,7 @@ def test_configuration(model: str, dataset: str) -> None:
         "share": None,
         "share_every": 10,
         "start_step": 0,
+        "prior": None,
     }
     assert {key: config["model"][key] for key in method.weights} == method.weights
     assert not compose("train", [f"model={model}", f"dataset={dataset}"])["loss"]["ffl"]

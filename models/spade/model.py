@@ -135,11 +135,11 @@ class Spade(Model):
         if upsampling is None:
             upsampling = "more" if image_size[1] >= 512 else "normal"
         check_size(image_size, upsampling)
-        smallest, least = min(image_size), MIN_SIZE["vgg"]
-        if vgg_weight and smallest // vgg_downscale < least:
+        side, least = min(image_size), MIN_SIZE["vgg"]
+        if vgg_weight and side // vgg_downscale < least:
             raise UserError(
-                f"model.vgg_downscale={vgg_downscale}: leaves {smallest // vgg_downscale} pixels of a side of {smallest}, "
-                f"and the perceptual term takes {least} at least; choose {smallest // least} at most"
+                f"model.vgg_downscale={vgg_downscale}: leaves {side // vgg_downscale} pixels of a side of {side}, and the "
+                f"perceptual term takes {least} at least; choose {side // least} at most"
             )
         self.label_channels = label_channels
         self.instance_edges = instance_edges
