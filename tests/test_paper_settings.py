@@ -86,7 +86,7 @@ METHODS = {
         (0.0, 0.9),
         # Released code: feature matching and the perceptual loss weigh 10; 64 channels.
         {"gan_mode": "hinge", "gan_weight": 1.0, "feature_weight": 10.0, "vgg_weight": 10.0, "kl_weight": 0.05}
-        | {"vgg_network": "vgg19", "ngf": 64, "ndf": 64, "hidden_channels": 128, "use_vae": False},
+        | {"vgg_network": "vgg19", "vgg_downscale": 1, "ngf": 64, "ndf": 64, "hidden_channels": 128, "use_vae": False},
     ),
     "stylegan2": Method(
         # The optimisers of lazy regularisation: k / (k + 1) of the rate, with k of 4 and 16 (StyleGAN2, Appendix B).
@@ -142,6 +142,7 @@ def test_configuration(model: str, dataset: str) -> None:
         "share": None,
         "share_every": 10,
         "start_step": 0,
+        "prior": None,
     }
     assert {key: config["model"][key] for key in method.weights} == method.weights
     assert not compose("train", [f"model={model}", f"dataset={dataset}"])["loss"]["ffl"]

@@ -135,10 +135,11 @@ class Spade(Model):
         if upsampling is None:
             upsampling = "more" if image_size[1] >= 512 else "normal"
         check_size(image_size, upsampling)
-        if vgg_weight and min(image_size) // vgg_downscale < MIN_SIZE["vgg"]:
+        side, least = min(image_size), MIN_SIZE["vgg"]
+        if vgg_weight and side // vgg_downscale < least:
             raise UserError(
-                f"model.vgg_downscale={vgg_downscale}: leaves sides of {min(image_size) // vgg_downscale} pixels, and the "
-                f"network takes {MIN_SIZE['vgg']} at least; choose {min(image_size) // MIN_SIZE['vgg']} at most"
+                f"model.vgg_downscale={vgg_downscale}: leaves {side // vgg_downscale} pixels of a side of {side}, and the "
+                f"perceptual term takes {least} at least; choose {side // least} at most"
             )
         self.label_channels = label_channels
         self.instance_edges = instance_edges

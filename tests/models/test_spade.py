@@ -260,6 +260,13 @@ def test_impossible_sizes_are_named(size: tuple[int, int], upsampling: str | Non
         Spade(size, Objective(), 5, False, upsampling=upsampling, ngf=2, ndf=2)
 
 
+def test_a_perceptual_term_of_too_few_pixels_is_named() -> None:
+    with pytest.raises(
+        UserError, match=r"^model\.vgg_downscale=4: leaves 8 pixels of a side of 32, .* choose 1 at most$"
+    ):
+        Spade((32, 64), Objective(), 5, False, ngf=2, ndf=2, vgg_downscale=4)
+
+
 def test_absent_instances_are_named() -> None:
     batch = make_batch()
     del batch["instance"]

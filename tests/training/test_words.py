@@ -68,7 +68,7 @@ def test_words_that_may_be_right_pass(words: str) -> None:
         ("++loss.alfa=1", "unknown key loss.alfa: did you mean loss.alpha?"),
         ("table=table8", "unknown key table: "),
         ("optim/lr=1", "unknown key optim/lr: "),
-        ("model=ae,vea", "model=vea: no such choice; model is one of ae, pix2pix, spade, stylegan2, vae"),
+        ("model=ae,vea", "model=vea: no such choice; model is one of ae, pix2pix, segmenter, spade, stylegan2, vae"),
         ("~model", "~model: no such choice; model is one of ae, "),
         ("loss.ffl", "cannot read the command line: 'loss.ffl' is no setting; expected key=value"),
     ],
