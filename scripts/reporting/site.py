@@ -231,67 +231,77 @@ def table_page(name: str, path: Path, album: Album) -> TablePage:
         UserError: if its file is damaged.
     """
     table = read_table(name)
+    # Everything that the file says. Its records may lack what they should have; what fails later is not its fault.
     try:
         results = read_results(path)
         pivot = make_pivot(table, results)
         trainings = {where[:2]: by_seed for where, by_seed in pivot.cells.items() if where[2] == "training"}
-
-        # One dialog for each number of ours, and one for each run.
-        dialogs = []
-        for block in pivot.blocks:
-            for line in block.lines:
-                for metric, cell in line.cells.items():
-                    if cell.records:
-                        of_runs = trainings.get((line.row, block.group), {})
-                        title = f"{METRICS[metric].label}, {' '.join(line.labels)}"
-                        # Of several seeds the first whose run is there.
-                        directories = {seed: album.directory_of(record) for seed, record in of_runs.items()}
-                        there = next((seed for seed, directory in directories.items() if directory is not None), None)
-                        directory = None if there is None else directories[there]
-                        pictures = album.of_run(directory, task_of(table, block.group)) if directory else None
-                        measured = None if there is None else cell.records.get(there)
-                        dialogs.append(
-                            {
-                                "id": f"record-{block.group}-{line.row}-{metric}",
-                                "title": title + (f", {block.title}" if block.title else ""),
-                                "seeds": list(cell.records),
-                                "facts": record_facts(cell.records, of_runs),
-                                "pictures": pictures,
-                                "remark": pictures.remark(measured) if pictures else "",
-                            }
-                        )
-
+        numbers = [
+            (block, line, metric, record_facts(cell.records, trainings.get((line.row, block.group), {})))
+            for block in pivot.blocks
+            for line in block.lines
+            for metric, cell in line.cells.items()
+            if cell.records
+        ]
+        charts = {
+            (block.group, line.without, line.row): charts_of_pair(pivot, block.group, line)
+            for block in pivot.blocks
+            for line in block.differences
+        }
         runs = []
         for record, tested in pivot.runs:
             about = record.details or {}
             counts = [about["train_images"], about["epochs"], about["steps"], tested]
-            numbers = [None, record.provenance["seed"], None, *counts, None, record.value]
-            runs.append(list(zip(run_texts(record, tested), numbers, strict=True)))
-
-        # A page for each pair of rows that has curves or pictures.
-        comparisons: dict[str, dict[tuple[str, str], Comparison]] = {}
-        for block in pivot.blocks:
-            for line in block.differences:
-                made = compare(pivot, block.group, line, album)
-                if made is not None:
-                    comparisons.setdefault(block.group, {})[line.without, line.row] = made
+            values = [None, record.provenance["seed"], None, *counts, None, record.value]
+            runs.append(list(zip(run_texts(record, tested), values, strict=True)))
     except UserError:
         raise
     except (OSError, KeyError, TypeError, AttributeError, IndexError, ValueError):
         raise UserError(f"{path}: not a readable JSON table; make it again with scripts/reproduce.py") from None
+
+    # A dialog for each number of ours, with the pictures of the first seed whose run is there.
+    dialogs = []
+    for block, line, metric, facts in numbers:
+        records, pictures, remark = line.cells[metric].records, None, ""
+        for seed, training in trainings.get((line.row, block.group), {}).items():
+            if (directory := album.directory_of(training)) is not None:
+                pictures = album.of_run(directory, task_of(table, block.group))
+                remark = pictures.remark(records.get(seed)) if pictures else ""
+                break
+        title = f"{METRICS[metric].label}, {' '.join(line.labels)}" + (f", {block.title}" if block.title else "")
+        named_by = {"id": f"record-{block.group}-{line.row}-{metric}", "title": title}
+        dialogs.append({**named_by, "seeds": list(records), "facts": facts, "pictures": pictures, "remark": remark})
+
+    # A page for each pair of rows that has curves or pictures.
+    comparisons: dict[str, dict[tuple[str, str], Comparison]] = {}
+    for block in pivot.blocks:
+        for line in block.differences:
+            made = compare(pivot, block.group, line, charts[block.group, line.without, line.row], album)
+            if made is not None:
+                comparisons.setdefault(block.group, {})[line.without, line.row] = made
     own = PUBLISHED not in path.resolve().parents
     return TablePage(f"{name}.html", pivot, results.scale, comparisons, runs, dialogs, own)
 
 
-def compare(pivot: Pivot, group: str, line: Line, album: Album) -> Comparison | None:
-    """The comparison of two rows; None where there are neither curves nor pictures."""
-    table, rows = pivot.table, dict(zip(SIDES, (line.without, line.row), strict=True))
-    shared, *names = pair_labels(table, line.without, line.row)
+def labels_of_pair(table: Table, line: Line) -> dict[str, str]:
+    """What the two rows of a difference are called, by ``SIDES``."""
+    _, *names = pair_labels(table, line.without, line.row)
     # A column of labels is called FFL where its labels are "w/o" and "w/".
     suffix = " FFL" if table.labels[-1] == "FFL" else ""
-    labels = dict(zip(SIDES, (name + suffix for name in names), strict=True))
-    bands = {side: list(pivot.cells.get((row, group, "bands"), {}).values()) for side, row in rows.items()}
-    charts = band_charts(bands, labels) if all(bands.values()) else []
+    return dict(zip(SIDES, (name + suffix for name in names), strict=True))
+
+
+def charts_of_pair(pivot: Pivot, group: str, line: Line) -> list[Chart]:
+    """The curves by band of frequency of two rows; none where one of them has no record of its bands."""
+    rows = zip(SIDES, (line.without, line.row), strict=True)
+    bands = {side: list(pivot.cells.get((row, group, "bands"), {}).values()) for side, row in rows}
+    return band_charts(bands, labels_of_pair(pivot.table, line)) if all(bands.values()) else []
+
+
+def compare(pivot: Pivot, group: str, line: Line, charts: list[Chart], album: Album) -> Comparison | None:
+    """The comparison of two rows, whose ``charts`` are given; None where there are neither curves nor pictures."""
+    table, rows = pivot.table, dict(zip(SIDES, (line.without, line.row), strict=True))
+    labels = labels_of_pair(table, line)
 
     # Of several seeds the first whose two runs are there.
     trainings = {side: pivot.cells.get((row, group, "training"), {}) for side, row in rows.items()}
@@ -314,6 +324,7 @@ def compare(pivot: Pivot, group: str, line: Line, album: Album) -> Comparison | 
         break
     if not charts and not pictures:
         return None
+    shared, *_ = pair_labels(table, line.without, line.row)
     title = f"{labels['with']} beside {labels['without']}" + (f", {shared}" if shared else "")
     group_title = table.groups[group].title
     title += f" ({group_title})" if group_title else ""
@@ -336,6 +347,7 @@ def record_facts(records: Mapping[int, Record], trainings: Mapping[int, Record])
         values: dict[str, Any] = {
             "value": record.value,
             "real halves": record.floor,
+            "real images": record.ceiling,
             "not there": record.missing,
             "caution": record.warning,
             "command": trained.get("command"),

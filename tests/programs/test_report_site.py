@@ -482,14 +482,22 @@ def test_missing_rows_and_audits_of_other_numbers_are_said(tmp_path: Path) -> No
     assert "of other numbers of table2" in Page(tmp_path / "site" / "index.html").text
 
 
-def test_no_results_and_no_place_to_write(tmp_path: Path) -> None:
+def test_no_results_and_no_place_to_write(runs: dict[str, RunDirectory], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no table of scale=cpu in .*; run scripts/reproduce.py first"):
         main(f"results={tmp_path / 'empty'}", f"out={tmp_path / 'site'}")
     results = small_results(tmp_path / "results")
     (tmp_path / "file").write_text("")
+    own = tmp_path / "own"
+    (own / "photos").mkdir(parents=True)
+    (own / "photos" / "table.json").write_text(TableResults("photos", "paper", [], photo_records(runs)).to_json())
     with pytest.raises(UserError, match=r"cannot be written .*set out=DIR"):
         main(f"results={results}", f"runs={tmp_path}", f"out={tmp_path / 'file' / 'site'}")
+    # Pictures are written first.
+    with pytest.raises(UserError, match=r"cannot be written .*set out=DIR"):
+        main(f"run={runs['with'].path}", f"out={tmp_path / 'file' / 'site'}")
+    with pytest.raises(UserError, match=r"cannot be written .*set out=DIR"):
+        main(f"results={own}", f"runs={runs['with'].path.parent}", f"out={tmp_path / 'file' / 'site'}")
 
 
 def test_a_run_without_its_images_keeps_its_numbers(
