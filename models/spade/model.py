@@ -138,8 +138,8 @@ class Spade(Model):
         side, least = min(image_size), MIN_SIZE["vgg"]
         if vgg_weight and side // vgg_downscale < least:
             raise UserError(
-                f"model.vgg_downscale={vgg_downscale}: leaves {side // vgg_downscale} pixels of a side of {side}, and "
-                f"the perceptual term takes {least} at least; choose {side // least} at most"
+                f"model.vgg_downscale={vgg_downscale}: leaves {side // vgg_downscale} pixels of a side of {side}, "
+                f"and the perceptual term takes {least} at least; choose {side // least} at most"
             )
         self.label_channels = label_channels
         self.instance_edges = instance_edges
