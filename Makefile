@@ -32,7 +32,7 @@ reproduce: environment
 test: environment lint
 	$(BIN)/python -m pytest --numprocesses auto $(TESTS)
 
-# Every lower bound in pyproject.toml becomes the one version that pip may take: "torch>=2.4" the constraint torch==2.4.
+# Every lower bound in pyproject.toml becomes the one version that pip may take: "torch>=2.5" the constraint torch==2.5.
 .venv-lowest/installed: pyproject.toml
 	$(LOWEST_PYTHON) -m venv .venv-lowest
 	grep -oE '"[a-z0-9-]+>=[0-9.]+' pyproject.toml | sed 's/"//; s/>=/==/' | sort -u > .venv-lowest/constraints.txt
