@@ -39,7 +39,8 @@ from scripts.runs import checked_config
 
 # What folders of this machine become: the defaults of configs/train.yaml.
 USUAL_FOLDERS = {"data_root": "data", "cache_dir": "outputs/cache", "output_root": "outputs"}
-PIPELINES = {"synthesis": "unconditional-image-generation"}  # of the Hub; the other tasks are image-to-image
+# Names of tasks at the Hub; the others are image-to-image.
+PIPELINES = {"synthesis": "unconditional-image-generation", "segmentation": "image-segmentation"}
 # Fields of model cards that hold whatever a run says; the text around them is the same for all.
 CARD = """\
 ---
