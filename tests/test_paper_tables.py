@@ -68,7 +68,7 @@ def frequency_losses(model: str, dataset: str) -> dict[str, tuple[str, str, dict
 
 def presets(model: str, dataset: str) -> dict[str, tuple[str, str, dict[str, Any]]]:
     """What public trainers set, and the same without averaged spectra."""
-    average = {"loss.ave_spectrum": True}
+    short, average = {"trainer.epochs": 10}, {"loss.ave_spectrum": True}
     switches = {"loss.alpha": 2, "loss.patch_factor": 4, "loss.log_matrix": True, "loss.batch_matrix": True}
     changes: dict[str, dict[str, Any]] = {"baseline": {}, "paper": FFL}
     for name, change in {
@@ -77,7 +77,7 @@ def presets(model: str, dataset: str) -> dict[str, tuple[str, str, dict[str, Any
         "mst": {"loss.weight": 0.7, **switches},
     }.items():
         changes |= {name: {**FFL, **change, **average}, f"{name}_paired": {**FFL, **change}}
-    return {row: (model, dataset, change) for row, change in changes.items()}
+    return {row: (model, dataset, {**short, **change}) for row, change in changes.items()}
 
 
 AE = ("ae", "celeba")
