@@ -14,12 +14,13 @@ from run_config import check
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+AUDIT = "outputs/results/cpu/audit.md"
 COPIED = (
     "configs",
     "datasets",
     "ffl",
     "models",
-    "results/paper.yaml",
+    "results",
     "scripts",
     "train.py",
     "evaluate.py",
@@ -91,5 +92,6 @@ def test_extensions_work_as_written(tmp_path: Path) -> None:
         words = [sys.executable, *shlex.split(command)[1:]]
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, f"{command}{done.stderr}"
-    assert "worst pixel" in (tmp_path / "outputs/results/paper/linear.md").read_text()
-    assert text.count("```console") >= 5
+    assert "worst pixel" in (tmp_path / "outputs/results/cpu/linear.md").read_text()
+    assert "[FFL improves the pixels of a linear autoencoder](#linearpixels)" in (tmp_path / AUDIT).read_text()
+    assert text.count("```console") >= 6
