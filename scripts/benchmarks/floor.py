@@ -32,7 +32,7 @@ CASES: tuple[tuple[str, tuple[str, ...], int, int, int], ...] = (
 )
 SMALL = {
     "stylegan2": ("model.latent_dim=8", "model.channel_base=128", "model.channel_max=8"),
-    "spade": ("model.ngf=2", "model.ndf=2", "model.hidden_channels=4"),
+    "spade": ("model.ngf=2", "model.ndf=2", "model.hidden_channels=4", "model.vgg_downscale=1"),
 }
 LARGEST_RATIO = 1.5
 
