@@ -395,12 +395,12 @@ def test_the_plan_of_all_tables_needs_neither_hydra_nor_a_checkpoint(
     reproduce(["table=all", "scale=cpu", "plan=true"])
     printed = capsys.readouterr().out
     assert re.search(r"ae-dtd-ffl-scalecpu +finished, 2200 steps +0$", printed, re.MULTILINE)
-    assert printed.count("python train.py") == 42
+    assert printed.count("python train.py") == 43
 
 
 def test_all_means_the_eleven_tables_and_shared_runs_are_made_once(wanted: list[Any]) -> None:
     jobs = {job.run.name: job.metrics for job in _jobs(wanted, "table=all", "scale=cpu")}
-    assert len(jobs) == 42
+    assert len(jobs) == 43
     pairs = ["psnr", "ssim", "lpips", "stlpips_alex", "fid", "fd_effnet_lite0", "lfd"]
     scores = ["fid", "fd_effnet_lite0", "is", "is_effnet_lite0"]
     spectra = ["spectrum_distance", "spectrum_distance_top"]
