@@ -74,11 +74,11 @@ def read_run(run: RunDirectory) -> SweepRun:
     Raises:
         UserError: if its metrics are damaged.
     """
-    # An exponent of a loss that is off would look like a setting in which runs differ.
+    # An exponent of a loss that is off would look like a setting in which runs differ; and null is off, not a number.
     config = flatten(run.config())
     idle = idle_options(config)
     settings = {
-        key: IDLE if key in idle else value
+        key: IDLE if key in idle or value is None else value
         for key, value in config.items()
         if key not in PLACES and not key.startswith("recipe.")
     }
