@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.decoding import Item
 from ffl.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,26 @@ TRIAL_SECONDS = 1.0
 CHUNK = 64  # items a worker decodes before it reports: few enough that the progress bar moves
 
 Result = tuple[int, bytes | str]  # the item; the SHA-256 of its files, or why it cannot be decoded
+
+
+class Undecodable(Exception):
+    """An item that cannot be read or decoded; the message is the reason, in one line."""
+
+
+def read_item(
+    root: Path, item: Item, decode: Callable[..., dict[str, np.ndarray]]
+) -> tuple[list[bytes], dict[str, np.ndarray], bytes]:
+    """The bytes of an item's files, the arrays that they decode to, and the SHA-256 of the files' digests.
+
+    Raises:
+        Undecodable: a file cannot be read, or the files not decoded.
+    """
+    try:
+        files = [(root / file).read_bytes() for file in item]
+        arrays = decode(*files)
+    except (ValueError, OSError, MemoryError) as err:
+        raise Undecodable(" ".join((str(err) or type(err).__name__).split())) from err
+    return files, arrays, hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in files)).digest()
 
 
 @dataclass(frozen=True)
@@ -42,7 +63,7 @@ class RowWriter:
     """
 
     root: Path
-    items: Sequence[tuple[str, ...]]
+    items: Sequence[Item]
     decode: Callable[..., dict[str, np.ndarray]]
     targets: Mapping[str, Path]
 
@@ -54,17 +75,16 @@ class RowWriter:
         """Decode items into their rows."""
         for index in indices:
             try:
-                blobs = [(self.root / file).read_bytes() for file in self.items[index]]
-                decoded = self.decode(*blobs)
-            except (ValueError, OSError, MemoryError) as err:
-                yield index, " ".join((str(err) or type(err).__name__).split())
+                _, decoded, digest = read_item(self.root, self.items[index], self.decode)
+            except Undecodable as err:
+                yield index, str(err)
                 continue
             for name, target in arrays.items():
                 value = decoded[name]
                 if value.shape != target.shape[1:] or value.dtype != target.dtype:
                     raise TypeError(f"the decoder made {name} {value.dtype} {value.shape}, unlike its specification")
                 target[index] = value
-            yield index, hashlib.sha256(b"".join(hashlib.sha256(blob).digest() for blob in blobs)).digest()
+            yield index, digest
 
 
 def default_workers() -> int:
@@ -75,7 +95,7 @@ def default_workers() -> int:
 
 def decode_items(
     root: Path,
-    items: Sequence[tuple[str, ...]],
+    items: Sequence[Item],
     decode: Callable[..., dict[str, np.ndarray]],
     targets: Mapping[str, Path],
     label: str,

@@ -35,7 +35,7 @@ import PIL
 
 from datasets.base import ArrayRows, Rows
 from datasets.build import decode_items
-from datasets.decoding import ArraySpec, Decoder
+from datasets.decoding import ArraySpec, Decoder, Item
 from datasets.packed import INDEX, PACKED, PackedRows, pack_items
 from ffl.errors import UserError
 from ffl.files import write_text
@@ -44,7 +44,6 @@ log = logging.getLogger(__name__)
 
 OnError = Literal["fail", "skip"]
 Form = Literal["pixels", "files"]
-Item = tuple[str, ...]  # what is decoded together: paths relative to the root, in the order that the decoder takes them
 
 FORMAT = 3
 BLOCK = 8 << 20

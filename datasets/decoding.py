@@ -14,6 +14,8 @@ from PIL import Image
 
 from ffl.decoding import JPEGDecoder, decode_rgb
 
+Item = tuple[str, ...]  # what is decoded together: paths relative to the root, in the order that the decoder takes them
+
 
 @dataclass(frozen=True)
 class ArraySpec:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from datasets.base import ImageDataset, NoSplit, Split
-from datasets.cache import Form, Item, OnError, describe, open_cache
-from datasets.decoding import Decoder, ResizeCrop
+from datasets.cache import Form, OnError, describe, open_cache
+from datasets.decoding import Decoder, Item, ResizeCrop
 from datasets.listing import Listing, hold_out_val, item_names
 from ffl.decoding import JPEGDecoder
 from ffl.errors import UserError

@@ -5,7 +5,6 @@ network drive the search for each, and can be read without asking the source aga
 pixels, so several threads share it: Pillow and torchvision let others run while they decode.
 """
 
-import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +15,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from datasets.build import default_workers
-from datasets.decoding import ArraySpec, Decoder
+from datasets.build import Undecodable, default_workers, read_item
+from datasets.decoding import ArraySpec, Decoder, Item
 from ffl.errors import UserError
 from ffl.progress import progress_bar
 
-Item = tuple[str, ...]
 T = TypeVar("T")
 
 PACKED, INDEX = "files.bin", "index.npy"
@@ -110,11 +108,10 @@ def pack_items(
     def read(item: Item) -> tuple[list[bytes], bytes | str]:
         """The files of an item, and their digest or why they cannot be decoded."""
         try:
-            files = [(root / file).read_bytes() for file in item]
-            decoder(*files)
-        except (ValueError, OSError, MemoryError) as error:
-            return [b""] * len(item), " ".join((str(error) or type(error).__name__).split())
-        return files, hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in files)).digest()
+            files, _, digest = read_item(root, item, decoder)
+        except Undecodable as error:
+            return [b""] * len(item), str(error)
+        return files, digest
 
     threads = default_workers() if workers is None else workers
     index: list[tuple[int, int, int]] = []

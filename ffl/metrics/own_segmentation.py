@@ -18,7 +18,7 @@ from ffl.errors import UserError
 from ffl.images import from_uint8
 from ffl.label_sets import LABEL_SETS, LabelSet, LabelSetName
 from ffl.metrics.base import Description
-from ffl.metrics.segmentation import ABSENT, ConfusionScore, mean_iou, pixel_accuracy
+from ffl.metrics.segmentation import AccuracyScore, ConfusionScore, IoUScore
 from ffl.metrics.segmenters import LabelPredictor
 from ffl.networks.unet import UNet, unet_from_state_dict
 from ffl.weights import MissingWeights, describe_state_dict
@@ -161,10 +161,10 @@ class OwnSegmentationScore(ConfusionScore):
             return float(self.score(self.real_confusion)) if self.real_confusion.any() else None
 
 
-class OwnMeanIoU(OwnSegmentationScore):
+class OwnMeanIoU(IoUScore, OwnSegmentationScore):
     """Mean intersection over union of the labels that a segmenter of our own gives.
 
-    Example:
+    Examples:
         >>> network = UNet(num_classes=8, channels=2, levels=1)
         >>> _ = network.head.bias.data.copy_(torch.tensor([1e6] + [0.0] * 7))  # takes everything for class 0
         >>> labels = torch.zeros(1, 16, 16, dtype=torch.int64)
@@ -178,17 +178,11 @@ class OwnMeanIoU(OwnSegmentationScore):
     name = "miou_own"
     label = "own mIoU"
 
-    def score(self, confusion: Tensor) -> Tensor:
-        return mean_iou(confusion, self.labels.absent)
 
-    def protocol(self) -> Description:
-        return {**super().protocol(), "absent_classes": ABSENT[self.labels.absent]}
-
-
-class OwnPixelAccuracy(OwnSegmentationScore):
+class OwnPixelAccuracy(AccuracyScore, OwnSegmentationScore):
     """Correct pixels over evaluated pixels, by the labels that a segmenter of our own gives.
 
-    Example:
+    Examples:
         >>> network = UNet(num_classes=8, channels=2, levels=1)
         >>> _ = network.head.bias.data.copy_(torch.tensor([1e6] + [0.0] * 7))  # takes everything for class 0
         >>> labels = torch.zeros(1, 16, 16, dtype=torch.int64)
@@ -201,9 +195,3 @@ class OwnPixelAccuracy(OwnSegmentationScore):
 
     name = "accuracy_own"
     label = "own accu"
-
-    def score(self, confusion: Tensor) -> Tensor:
-        return pixel_accuracy(confusion)
-
-    def protocol(self) -> Description:
-        return {**super().protocol(), "denominator": "evaluated pixels"}

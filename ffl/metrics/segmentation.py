@@ -235,7 +235,27 @@ class SegmentationScore(ConfusionScore):
         super().__init__(segmenter, **kwargs)
 
 
-class MeanIoU(SegmentationScore):
+class IoUScore(ConfusionScore):
+    """The mean intersection over union, by whichever segmenter."""
+
+    def score(self, confusion: Tensor) -> Tensor:
+        return mean_iou(confusion, self.labels.absent)
+
+    def protocol(self) -> Description:
+        return {**super().protocol(), "absent_classes": ABSENT[self.labels.absent]}
+
+
+class AccuracyScore(ConfusionScore):
+    """Correct pixels over evaluated pixels, by whichever segmenter."""
+
+    def score(self, confusion: Tensor) -> Tensor:
+        return pixel_accuracy(confusion)
+
+    def protocol(self) -> Description:
+        return {**super().protocol(), "denominator": "evaluated pixels"}
+
+
+class MeanIoU(IoUScore, SegmentationScore):
     """Mean intersection over union (Table 5, mIoU).
 
     Examples:
@@ -253,14 +273,8 @@ class MeanIoU(SegmentationScore):
     name = "miou"
     label = "mIoU"
 
-    def score(self, confusion: Tensor) -> Tensor:
-        return mean_iou(confusion, self.labels.absent)
 
-    def protocol(self) -> Description:
-        return {**super().protocol(), "absent_classes": ABSENT[self.labels.absent]}
-
-
-class PixelAccuracy(SegmentationScore):
+class PixelAccuracy(AccuracyScore, SegmentationScore):
     """Correct pixels over evaluated pixels.
 
     Examples:
@@ -277,12 +291,6 @@ class PixelAccuracy(SegmentationScore):
 
     name = "accuracy"
     label = "accu"
-
-    def score(self, confusion: Tensor) -> Tensor:
-        return pixel_accuracy(confusion)
-
-    def protocol(self) -> Description:
-        return {**super().protocol(), "denominator": "evaluated pixels"}
 
 
 class PixelAccuracyAll(SegmentationScore):

@@ -3,7 +3,6 @@
 Peak memory is that of the allocator. Every step has the weights, the batch and the random numbers of the first one.
 """
 
-import contextlib
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -98,15 +97,15 @@ def time_steps(model: str, conditions: Conditions) -> dict[str, Any]:
             continue
         options = {key: value for key, value in setting.items() if key != "tf32"}
         # One setting that a GPU cannot run leaves the others; each has the memory for itself.
-        with contextlib.ExitStack() as after:
-            allow_tf32(setting.get("tf32", False))
-            after.callback(allow_tf32, False)
-            try:
-                step, _ = step_on_random_images(overrides, size, batch_size, device, **options)
-                memory[name] = peak_memory(partial(step, 0), device)
-                seconds |= alternate({name: partial(step, 0)}, conditions.rounds or ROUNDS, device).rounds
-            except (RuntimeError, UserError) as error:
-                failed[name] = " ".join(str(error).split())[:120]
+        allow_tf32(setting.get("tf32", False))
+        try:
+            step, _ = step_on_random_images(overrides, size, batch_size, device, **options)
+            memory[name] = peak_memory(partial(step, 0), device)
+            seconds |= alternate({name: partial(step, 0)}, conditions.rounds or ROUNDS, device).rounds
+        except (RuntimeError, UserError) as error:
+            failed[name] = " ".join(str(error).split())[:120]
+        finally:
+            allow_tf32(False)
     times = Times(seconds)
     return {
         "size": size,
