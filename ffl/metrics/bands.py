@@ -92,6 +92,34 @@ def coherence(bands: Mapping[str, Any]) -> list[float]:
     return values
 
 
+def by_band(bands: Mapping[str, Any]) -> dict[str, list[float]]:
+    """What figures show of bands: ``power``, and of pairs ``error`` and ``coherence``, all but the mean brightness.
+
+    Power and error are over the power of real images. The mean brightness is left out, since every model gets it right.
+
+    Args:
+        bands: what ``BandPower.compute`` returned or a record of it.
+
+    Examples:
+        >>> by_band({"real": [9.0, 4.0], "fake": [9.0, 1.0], "error": [0.0, 1.0]})
+        {'power': [0.25], 'error': [0.25], 'coherence': [1.0]}
+    """
+    shown = {"power": power_ratio(bands)}
+    if bands["error"] is not None:
+        shown |= {"error": power_ratio({**bands, "fake": bands["error"]}), "coherence": coherence(bands)}
+    return {quantity: values[1:] for quantity, values in shown.items()}
+
+
+def band_limits(edges: list[float]) -> list[float]:
+    """Radii around the bands of ``by_band``: from the slowest wave to the corners beyond the Nyquist frequency.
+
+    Examples:
+        >>> [round(radius, 2) for radius in band_limits([0.5, 2.0, 4.0])]
+        [1.0, 2.0, 4.0, 5.66]
+    """
+    return [1.0, *edges[1:], edges[-1] * math.sqrt(2)]
+
+
 def half_spectrum(height: int, width: int) -> tuple[Tensor, Tensor]:
     """The frequencies that ``torch.fft.rfft2`` gives of a real image, whose other half only mirrors them.
 

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FormatStrFormatter, LogLocator, NullFormatter, NullLocator
 
 from ffl.errors import UserError
-from ffl.metrics.bands import band_labels, coherence, power_ratio
+from ffl.metrics.bands import band_labels, band_limits, by_band
 from ffl.training.record import Record
 from scripts.figures.comparison import BLOCKS, MODELS
 from scripts.figures.runs import Drawing, TableRun, command
@@ -26,17 +26,9 @@ IDENTITY = ("run", "seed", "step", "checkpoint_sha256")
 PAIRS = [block.runs for blocks in BLOCKS.values() for block in blocks if block.task is None and len(block.runs) == 2]
 
 
-def by_band(record: Record) -> dict[str, list[float]]:
-    """``QUANTITIES`` in the bands of one run, without the mean brightness, which every model gets right."""
-    assert record.details is not None
-    bands = {kind: record.details[kind][1:] for kind in ("real", "fake", "error")}
-    error = power_ratio({"real": bands["real"], "fake": bands["error"]})
-    return {"power": power_ratio(bands), "error": error, "coherence": coherence(bands)}
-
-
 def over_seeds(records: dict[int, Record]) -> dict[str, Any]:
     """The seeds, and for each quantity its mean and, of several seeds, their sample standard deviation by band."""
-    measured = [by_band(record) for record in records.values()]
+    measured = [by_band(record.details or {}) for record in records.values()]
     summary: dict[str, Any] = {"seeds": list(records)}
     for quantity in QUANTITIES:
         bands = list(zip(*(run[quantity] for run in measured), strict=True))
@@ -95,7 +87,7 @@ def bands_figure(*, scale: str = "cpu", model: str | None = None) -> Drawing:
         assert record.details is not None
         edges, (high, wide) = record.details["edges"], record.protocol["size"]
         # Octaves are equally wide; the last band is the corners beyond the Nyquist frequency.
-        ends = [1.0, *edges[1:], edges[-1] * math.sqrt(2)]
+        ends = band_limits(edges)
         centres = [math.sqrt(low * end) for low, end in pairwise(ends)]
         data = f"{record.provenance['dataset']} {wide}×{high}"
         curves = {row.label: over_seeds(records[row]) for row in rows}

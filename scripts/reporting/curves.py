@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ffl.metrics.bands import band_labels, coherence, power_ratio
+from ffl.metrics.bands import band_labels, band_limits, by_band
 from ffl.training.record import Record
 from ffl.training.run_directory import RunDirectory
 
@@ -36,12 +36,10 @@ def band_charts(sides: Mapping[str, Sequence[Record]], labels: Mapping[str, str]
     first = next((record.details for records in sides.values() for record in records if record.details), None)
     if first is None:
         return []
-    # The mean brightness, which every model gets right, is left out. Octaves are equally wide on a logarithmic axis;
-    # the last band is the corners beyond the Nyquist frequency.
-    radii = [1.0, *first["edges"][1:], first["edges"][-1] * math.sqrt(2)]
+    # Octaves are equally wide on a logarithmic axis; the last band is the corners beyond the Nyquist frequency.
     axis = {
         "label": "cycles per image",
-        "values": [math.sqrt(low * high) for low, high in pairwise(radii)],
+        "values": [math.sqrt(low * high) for low, high in pairwise(band_limits(first["edges"]))],
         "names": band_labels(first["edges"])[1:],
         "log": 2,
     }
@@ -49,14 +47,15 @@ def band_charts(sides: Mapping[str, Sequence[Record]], labels: Mapping[str, str]
     for quantity, title in QUANTITIES.items():
         series, log = [], quantity != "coherence"
         for side, records in sides.items():
-            runs = [values for record in records if (values := by_band(record, quantity)) is not None]
+            shown = [by_band(record.details) for record in records if record.details]
+            runs = [bands[quantity] for bands in shown if quantity in bands]
             if runs:
                 # NaN, where the real images have no power, stays NaN in both.
-                bands = np.array(runs)
-                means = bands.mean(0)
+                values = np.array(runs)
+                means = values.mean(0)
                 curve: dict[str, Any] = {"label": labels[side], "side": side, "values": drawable(means, log)}
                 if len(runs) > 1:
-                    spread = bands.std(0, ddof=1)
+                    spread = values.std(0, ddof=1)
                     curve |= {"low": drawable(means - spread, log), "high": drawable(means + spread, log)}
                 series.append(curve)
         if series:
@@ -67,16 +66,6 @@ def band_charts(sides: Mapping[str, Sequence[Record]], labels: Mapping[str, str]
 def drawable(values: np.ndarray, log: bool) -> list[float | None]:
     """Values that an axis has a place for, and None for the others, such as zero on a logarithmic axis."""
     return [value if math.isfinite(value) and (value > 0 or not log) else None for value in values.tolist()]
-
-
-def by_band(record: Record, quantity: str) -> list[float] | None:
-    """One of ``QUANTITIES`` in each band of one run but that of the mean; None for an error of images without pairs."""
-    bands = record.details or {}
-    if quantity == "power":
-        return power_ratio(bands)[1:]
-    if bands["error"] is None:
-        return None
-    return coherence(bands)[1:] if quantity == "coherence" else power_ratio({**bands, "fake": bands["error"]})[1:]
 
 
 def training_charts(sides: Mapping[str, RunDirectory], labels: Mapping[str, str]) -> list[Chart]:
