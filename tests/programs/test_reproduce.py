@@ -24,10 +24,9 @@ import train
 from ffl.errors import UserError
 from ffl.training.command import read_words
 from ffl.training.logger import Logger
-from ffl.training.program import compose, jobs
+from ffl.training.program import compose
 from ffl.training.record import Record
 from ffl.training.run_directory import RunDirectory
-from run_config import check
 from scripts.reproduction.records import state_text
 from scripts.reproduction.work import Job, do, do_all, in_turn
 from scripts.tables import by_seed, make_run, parse_table, read_results
@@ -84,25 +83,6 @@ def _jobs(wanted: list[Any], *words: str) -> list[Job]:
 
 def _cell(row: str, metric: str, path: Path = OUT / "table.json", group: str = "reconstruction") -> dict[int, Record]:
     return by_seed(read_results(path).records, row, group, metric)
-
-
-def _commands(program: str) -> list[str]:
-    lines = re.findall(rf"^python {re.escape(program)} (.*)$", README, re.MULTILINE)
-    return [line.split("#")[0].strip() for line in lines if "…" not in line]
-
-
-@pytest.mark.parametrize("command", _commands("train.py"))
-def test_training_commands_of_the_readme_are_valid(command: str) -> None:
-    arguments = command.split()
-    if "--help" not in arguments:
-        for overrides in jobs(arguments):
-            check(compose("train", overrides))
-
-
-@pytest.mark.parametrize("command", _commands("evaluate.py"))
-def test_evaluation_commands_of_the_readme_compose(command: str) -> None:
-    (overrides,) = jobs(command.split())
-    assert compose("evaluate", overrides)
 
 
 def test_make_targets_of_the_readme_exist() -> None:
