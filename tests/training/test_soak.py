@@ -87,8 +87,9 @@ def test_rounds_of_training_and_evaluation_leave_nothing_behind(
         seconds.append(time.monotonic() - began)
         memory.append(resident_mib())
         print(f"round {len(seconds)}: {seconds[-1] / 60:.1f} min, {memory[-1]:.1f} MiB, {left[-1]}")
-    # The first round imports, opens and caches what the later ones use.
-    assert left[-1] == left[1]
+    # The first round imports, opens and caches what the later ones use. Less may be left than then: tests that ran
+    # before in this process leave tensors in bounded caches, where those of a round take their place.
+    assert all(left[-1][kind] <= held_then for kind, held_then in left[1].items()), left
     growth = growth_of_later_half(seconds, memory)
     print(f"{memory[0]:.1f} MiB after the first round, {memory[-1]:.1f} at the end, {growth:+.1f} in the later half")
     assert growth < MOST_GROWTH
