@@ -2,17 +2,17 @@
 
     python scripts/figure.py N [scale=cpu] [out=FILE.png|DIR] [data_root=DIR] [output_root=outputs] [key=value ...]
     python scripts/figure.py bands [scale=cpu] [model=ae] [out=FILE.png|DIR]
-    python scripts/figure.py gains [scale=cpu] [out=FILE.png|DIR]
+    python scripts/figure.py gains|loss_bands [scale=cpu] [out=FILE.png|DIR]
     python scripts/figure.py all [scale=cpu] [out=DIR] …
     python scripts/figure.py comparison runs=DIR,DIR [labels=w/o,w/] [out=FILE.png|DIR]
 
 N is 1 (spectra of models without FFL), 2 (band limiting), 3 (single-image reconstruction), 5 to 8, 10, 11, 15 and 16
 (comparisons), 9 (StyleGAN2 and average spectra), 12 (sinusoidal components), 14 (spatial loss), 17 to 19 (StyleGAN2
-samples). 4 and 13 are drawings. ``bands`` and ``gains`` are ours, from the records of tables: power, error and
-coherence by frequency band, and what FFL gains on every model and data set beside what foretells it. A figure is
-written as PNG, as PDF, and as JSON with its caption, numbers and runs; the default is
-outputs/results/<scale>/figureN.png, or bands.png and gains.png. Missing runs are named with the commands that make
-them.
+samples). 4 and 13 are drawings. ``bands``, ``gains`` and ``loss_bands`` are ours, from the records of tables: power,
+error and coherence by frequency band; what FFL gains on every model and data set beside what foretells it; and what
+each frequency loss does to each band. A figure is written as PNG, as PDF, and as JSON with its caption, numbers and
+runs; the default is outputs/results/<scale>/figureN.png, or bands.png and the like. Missing runs are named with the
+commands that make them.
 """
 
 import inspect
@@ -33,6 +33,7 @@ from ffl.training.run_directory import RunDirectory
 from scripts.figures.band_curves import bands_figure
 from scripts.figures.comparison import BASELINES, BLOCKS, comparison, comparison_figure, figure1
 from scripts.figures.gain_ranks import gains_figure
+from scripts.figures.loss_bands import loss_bands_figure
 from scripts.figures.loss_curve import LOSS_RUNS, figure14
 from scripts.figures.one_image import figure2, figure3, figure12
 from scripts.figures.runs import Drawing, TableRun, find_runs
@@ -86,6 +87,7 @@ FIGURES: dict[int | str, PaperFigure] = {
     **dict(sorted(OF_THE_PAPER.items())),
     "bands": PaperFigure(bands_figure),
     "gains": PaperFigure(gains_figure),
+    "loss_bands": PaperFigure(loss_bands_figure),
 }
 
 
@@ -104,9 +106,9 @@ def draw(
     """Draw what the first word names.
 
     Args:
-        words: number of a figure, bands, gains, all, or comparison.
+        words: number of a figure, bands, gains, loss_bands, all, or comparison.
         scale: whose runs are meant: cpu, which is the default, or paper.
-        out: FILE.png, or a folder of results, in which figures go to <scale>/figureN.png, bands.png and gains.png;
+        out: FILE.png, or a folder of results, in which figures go to <scale>/figureN.png, bands.png and the like;
             outputs/results by default.
         data_root: where the data sets are now; otherwise where they were when each run was made.
         output_root: folder of the runs; that of configs/train.yaml by default.

@@ -28,6 +28,7 @@ from ffl.training.config import Seed
 from ffl.training.evaluation import metric_options
 from ffl.weights import find_weights
 from run_config import check
+from scripts.reproduction.calls import time_calls
 from scripts.reproduction.markdown import table_markdown
 from scripts.reproduction.records import list_images, missing_weights, state_text, table_results, total_steps
 from scripts.reproduction.work import Executor, Job, do_all, in_turn, on_cluster, side_by_side
@@ -150,6 +151,9 @@ def reproduce(
         file = results_path(out, scale, content).with_suffix(".json")
         earlier = read_results(file).records if file.is_file() else []
         results.append(table_results(content, scale, words, seed_range, reasons, earlier))
+        # Times of several machines would not compare: all rows of a table are timed here and now.
+        if content.time_calls:
+            results[-1].records.extend(time_calls(content, scale, words))
     if not any(record.metric != "training" for result in results for record in result.records):
         raise UserError(next(iter(reasons.values()), "none of the rows is there"))
     for content, result in zip(tables, results, strict=True):

@@ -7,6 +7,7 @@ serves. Beside the metrics of an evaluation, ``metric`` is
 bands         of an evaluation: ``details`` = edges, real, fake, error: mean power by frequency band
 training      of a run: ``value`` = wall time in seconds; ``details`` = command, commit, config, images and so on. Where
               there is no run, ``value`` is None and ``missing`` says why
+call          of a row whose runs add losses to their model's: ``value`` = seconds of a call, forward and backward
 comparison    published once, of two rows over several seeds whose own numbers are gone: ``details`` = quantity, band,
               ``minus`` (the other row), their means, ``spread`` of the difference (``value``), rounded as published
 """
@@ -130,6 +131,7 @@ class Table:
         notes: lines below the table.
         out: where the table goes below the folder of results, without suffix; None: <scale>/<name>.
         figure: "comparison": also real and generated images side by side; null: none.
+        time_calls: whether a column says what a call of each row's losses costs.
     """
 
     name: str
@@ -142,6 +144,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
     out: str | None = None
     figure: str | None = None
+    time_calls: bool = False
 
 
 def table_names() -> list[str]:

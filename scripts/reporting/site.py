@@ -24,6 +24,7 @@ from scripts.reporting.curves import Chart, band_charts, training_charts
 from scripts.reporting.downloads import table_csv, table_latex
 from scripts.reporting.pictures import DIFFERENCE_SCALE, SPECTRUM_SCALE, Album, RunPictures, gradient_css, save_webp
 from scripts.reproduction.pivot import (
+    COLUMNS,
     RUN_HEADS,
     Line,
     Pivot,
@@ -67,7 +68,7 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.templates.globals |= {"METRICS": METRICS, "head": head, "marks": MARKS, "gradient": gradient_css()}
+        self.templates.globals |= {"COLUMNS": COLUMNS, "head": head, "marks": MARKS, "gradient": gradient_css()}
         self.templates.globals["run_heads"] = RUN_HEADS
         self.templates.globals |= {"spectrum_scale": SPECTRUM_SCALE, "gap_scale": DIFFERENCE_SCALE}
         self.templates.filters |= {"mean": statistics.fmean, "duration": duration, "count": count_text, "path": quote}
@@ -268,7 +269,7 @@ def table_page(name: str, path: Path, album: Album) -> TablePage:
                 pictures = album.of_run(directory, task_of(table, block.group))
                 remark = pictures.remark(records.get(seed)) if pictures else ""
                 break
-        title = f"{METRICS[metric].label}, {' '.join(line.labels)}" + (f", {block.title}" if block.title else "")
+        title = f"{COLUMNS[metric].label}, {' '.join(line.labels)}" + (f", {block.title}" if block.title else "")
         named_by = {"id": f"record-{block.group}-{line.row}-{metric}", "title": title}
         dialogs.append({**named_by, "seeds": list(records), "facts": facts, "pictures": pictures, "remark": remark})
 

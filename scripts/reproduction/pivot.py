@@ -11,10 +11,23 @@ from dataclasses import dataclass, field, replace
 
 from ffl.metrics import METRICS
 from ffl.metrics.bands import coherence
+from ffl.metrics.base import ImageMetric
 from ffl.training.record import Record
 from scripts.reproduction.paper import paper_tables
 from scripts.tables import Table, TableResults, split_overrides
 
+
+class CallTime:
+    """How a column of ``call`` records is shown; the attributes are those of metrics."""
+
+    label = "ms a call"
+    unit = 1e3
+    digits = 1
+    higher_is_better = False
+
+
+# What a column may show, by the name of its records.
+COLUMNS: dict[str, type[ImageMetric] | type[CallTime]] = {**METRICS, "call": CallTime}
 # The records of each cell by (row, group of columns, metric), then by seed.
 Cells = Mapping[tuple[str, str, str], Mapping[int, Record]]
 RUN_HEADS = ["run", "seed", "commit", "training images", "epochs", "steps", "test images", "hardware", "wall time"]
@@ -124,7 +137,7 @@ def make_pivot(table: Table, results: TableResults) -> Pivot:
     ours_have = {
         (group, metric)
         for (_, group, metric), measured in cells.items()
-        if metric in METRICS and shown_values(measured)
+        if metric in COLUMNS and shown_values(measured)
     }
     blocks = []
     for group_id, group in table.groups.items():
@@ -133,6 +146,7 @@ def make_pivot(table: Table, results: TableResults) -> Pivot:
             for metric in group.all_metrics
             if (group_id, metric) in ours_have or (paper and metric in group.metrics)
         ] or group.metrics
+        metrics = [*metrics, *(["call"] if (group_id, "call") in ours_have else [])]
 
         # Values: of ours the best among rows that are compared is marked, of the paper's what is bold in print.
         best = {metric: best_rows(table, cells, group_id, metric) for metric in metrics}
@@ -292,7 +306,7 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
 def shown_values(measured: Mapping[int, Record]) -> dict[int, float]:
     """The finite values of one cell's records by seed, in the units of the tables."""
     return {
-        seed: record.value * METRICS[record.metric].unit
+        seed: record.value * COLUMNS[record.metric].unit
         for seed, record in measured.items()
         if record.value is not None and math.isfinite(record.value)
     }
@@ -315,7 +329,7 @@ def real_lines(
                 rows[data] = list(dict.fromkeys([*rows.get(data, []), row]))
                 for title, bound in (("real halves", record.floor), ("real images", record.ceiling)):
                     if bound is not None:
-                        bounds[title, data, metric] = bound * METRICS[metric].unit
+                        bounds[title, data, metric] = bound * COLUMNS[metric].unit
     lines: dict[str, list[tuple[list[str], list[str]]]] = {}
     for data, ids in rows.items():
         # Labels that all rows of the data set share, such as its name.
@@ -344,19 +358,19 @@ def best_rows(table: Table, cells: Cells, group: str, metric: str) -> set[str]:
         values = {row: shown_values(cells.get((row, group, metric), {})) for row in block}
         means = {row: statistics.fmean(numbers.values()) for row, numbers in values.items() if numbers}
         if len(means) > 1:
-            top = (max if METRICS[metric].higher_is_better else min)(means.values())
+            top = (max if COLUMNS[metric].higher_is_better else min)(means.values())
             best |= {row for row, mean in means.items() if mean == top}
     return best
 
 
 def head(metric: str) -> str:
     """A column's head with the direction of improvement."""
-    return f"{METRICS[metric].label} {'↑' if METRICS[metric].higher_is_better else '↓'}"
+    return f"{COLUMNS[metric].label} {'↑' if COLUMNS[metric].higher_is_better else '↓'}"
 
 
 def digits_of(metric: str, decimals: int) -> int:
     """Digits after the point: the metric's own, or else those of the table."""
-    own = METRICS[metric].digits
+    own = COLUMNS[metric].digits
     return decimals if own is None else own
 
 

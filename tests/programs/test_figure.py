@@ -272,6 +272,37 @@ def test_gains_are_those_of_the_audit(tmp_path: Path, monkeypatch: pytest.Monkey
         FIGURES["gains"].draw()
 
 
+def test_losses_stand_beside_their_baseline_in_every_band(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no loss has been measured .*; 12 rows of ae .*table=losses rows=baseline,"):
+        FIGURES["loss_bands"].draw(scale="paper")
+    # Two seeds of the baseline and one of FFL; bands are the mean brightness, 1 to 2, and 2 and more.
+    about = {"group": "ae", "run": "run", "step": 1, "checkpoint_sha256": "", "model": "ae", "dataset": "celeba"}
+    powers = {"edges": [0.5, 2.0], "real": [9.0, 4.0, 1.0], "fake": [9.0, 4.0, 1.0]}
+    rows = [("baseline", 1112, 2.0), ("baseline", 1113, 4.0), ("ffl", 1112, 1.5)]
+    records = [
+        Record(
+            "bands", None, 8, {}, {**about, "row": row, "seed": seed}, details={**powers, "error": [0.0, error, 1.0]}
+        )
+        for row, seed, error in rows
+    ]
+    path = Path("outputs/results/cpu/losses.json")
+    path.parent.mkdir(parents=True)
+    path.write_text(TableResults("losses", "cpu", [], records).to_json())
+    drawing = FIGURES["loss_bands"].draw()
+    values = drawing.values["Vanilla AE (CelebA)"]
+    assert values["bands"] == ["1–2", "2+"]
+    assert values["seeds"] == {"baseline": [1112, 1113], "FFL": [1112]}
+    assert values["power"] == {"baseline": [1.0, 1.0], "FFL": [1.0, 1.0]}
+    assert values["error"] == {"baseline": [1.0, 1.0], "FFL": [0.5, 1.0]}
+    # Coherence is 1 - error / (2 power) where both powers are equal: 0.75 and 0.5 before, 0.8125 after.
+    assert values["coherence"]["FFL"] == pytest.approx([0.8125 - 0.625, 0.0])
+    error = drawing.figure.axes[1]
+    assert [label.get_text() for label in error.get_yticklabels()] == ["baseline", "FFL"]
+    assert [text.get_text() for text in error.texts] == ["1.00", "1.00", "0.50", "1.00"]
+    assert len(drawing.missing) == 3  # ten rows of ae, and all of the other models
+
+
 def test_patterns_of_figure_1_are_peaks_and_radii() -> None:
     power = torch.ones(64, 32, dtype=torch.float64)
     assert comparison.periodic_peaks(power) == 0

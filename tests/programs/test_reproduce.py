@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,11 @@ from ffl.training.logger import Logger
 from ffl.training.program import compose
 from ffl.training.record import Record
 from ffl.training.run_directory import RunDirectory
+from scripts.reproduction.calls import time_calls
+from scripts.reproduction.pivot import head, make_pivot
 from scripts.reproduction.records import state_text
 from scripts.reproduction.work import Job, do, do_all, in_turn
-from scripts.tables import by_seed, make_run, parse_table, read_results
+from scripts.tables import TableResults, by_seed, make_run, parse_table, read_results
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -120,6 +123,35 @@ def test_table_is_made_once_and_read_from_its_runs_after(tmp_path: Path, capsys:
 
 
 @pytest.mark.usefixtures("_no_figure")
+def test_a_table_may_tell_what_a_call_of_its_losses_costs() -> None:
+    base = ["model=ae", "dataset=photos"]
+    table = parse_table(
+        "prices",
+        {
+            "title": "Prices",
+            "labels": ["Loss"],
+            "groups": {"ae": {"title": "", "task": "reconstruction", "metrics": ["psnr"]}},
+            "rows": {
+                "baseline": {"labels": ["baseline"], "runs": {"ae": [*base, "loss.ffl=false"]}},
+                "ffl": {"labels": ["FFL"], "runs": {"ae": [*base, "loss.ffl=true", "loss.share=0.5"]}},
+                "perceptual": {"labels": ["PL"], "runs": {"ae": [*base, "loss.perceptual=1.0"]}},
+            },
+            "compare": [["baseline", "ffl"]],
+            "time_calls": True,
+        },
+    )
+    # A model without further losses has no call, and the network of the last row is not here.
+    (call,) = time_calls(table, "paper", [*TINY, "trainer.threads=1"])
+    assert (call.provenance["row"], call.protocol) == ("ffl", {"shape": [8, 3, 16, 16], "threads": 1, "rounds": 5})
+    assert call.value is not None
+    assert 0 < call.value < 1
+    psnr = replace(call, metric="psnr", value=20.0)
+    (block,) = make_pivot(table, TableResults("prices", "paper", [], [psnr, call])).blocks
+    assert block.metrics == ["psnr", "call"]
+    assert head("call") == "ms a call ↓"
+    assert block.lines[1].cells["call"].ours == f"{1e3 * call.value:.1f}"
+
+
 def test_a_run_that_train_made_is_taken_and_the_other_row_trained(capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ["model=ae", "dataset=photos", *TINY]
     directory = train.train(compose("train", overrides), overrides).path
