@@ -413,6 +413,26 @@ def test_builds_killed_at_any_moment_end_in_the_cache_of_an_unbroken_one(
     assert list((tmp_path / "c").glob("*.partial")) == []
 
 
+def test_four_builders_that_are_told_to_stop_leave_the_work_to_the_next(
+    tmp_path: Path, images: tuple[Path, list[str]]
+) -> None:
+    folder, names = images
+    (tmp_path / "c").mkdir()
+    for number in range(4):
+        (tmp_path / str(number)).mkdir()
+    builders = [
+        Program(_build_slowly, str(folder), str(tmp_path / "c"), cwd=tmp_path / str(number)) for number in range(4)
+    ]
+    wait_until(lambda: list((tmp_path / "c").glob("*.partial")))
+    assert all(builder.send(signal.SIGTERM) for builder in builders)
+    assert [builder.wait() for builder in builders] == [-signal.SIGTERM] * 4
+    assert caches(tmp_path / "c") == []
+    _build_slowly(str(folder), str(tmp_path / "c"))
+    (made,) = caches(tmp_path / "c")
+    assert np.array_equal(np.load(made / "image.npy"), plain_loop(folder, names))
+    assert list((tmp_path / "c").glob("*.partial")) == []
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -15,6 +15,7 @@ from metrics.tiny_networks import random_images, tiny_features
 from PIL import Image
 from processes import Program, evaluate_program, free_port, ranks, train_program, wait_until, write_images
 from small_models import NumberedImages, flat, in_double, small_batch, small_model, step_gradients
+from tiny_runs import state_hash
 from torch import nn
 
 import train
@@ -282,6 +283,77 @@ def test_a_process_that_dies_ends_the_run_and_any_number_resumes_it(
         said = "was trained on 2 shards and goes on with 1 (processes times trainer.accumulate)" in again.err
         assert said is warns
         assert load_checkpoint(folder / "outputs/run/checkpoints/last.pt")["step"] == step + 4
+
+
+@pytest.fixture(scope="module")
+def four(small: list[str]) -> list[str]:
+    """Settings of a run of four processes that saves itself so often that a kill meets a checkpoint."""
+    return [*small, "trainer.steps=20", "trainer.checkpoint_every=2", "model.hidden_dim=256", "name=run", "resume=auto"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory, four: list[str]) -> str:
+    """What the last checkpoint of that run holds where nothing happens to it."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    programs = ranks(train_program, four, cwd=folder, world_size=4)
+    assert [program.wait() for program in programs] == [0] * 4, programs[0].err
+    return state_hash(load_checkpoint(folder / "outputs/run/checkpoints/last.pt"))
+
+
+@pytest.mark.parametrize(("victim", "moment"), [(2, "step"), (0, "checkpoint")])
+def test_one_of_four_killed_in_a_step_or_a_checkpoint_costs_no_number(
+    tmp_path: Path, four: list[str], unbroken: str, victim: int, moment: str
+) -> None:
+    checkpoints = tmp_path / "outputs/run/checkpoints"
+    programs = ranks(train_program, four, cwd=tmp_path, world_size=4)
+    wait_until((checkpoints / "last.pt").exists, *programs)
+    if moment == "checkpoint":  # process 0 writes it below another name
+        wait_until(lambda: any(path.name.startswith(".") for path in checkpoints.iterdir()), *programs)
+    assert programs[victim].send(signal.SIGKILL)
+    survivors = [program for number, program in enumerate(programs) if number != victim]
+    assert [program.wait(60) for program in survivors] == [2] * 3
+    for program in survivors:
+        assert "a process of this run ended, and the other 3 end with it" in program.err.strip().splitlines()[-1]
+    again = ranks(train_program, four, cwd=tmp_path, world_size=4)
+    assert [program.wait() for program in again] == [0] * 4, again[0].err
+    assert "resuming outputs/run at step" in again[0].out
+    assert state_hash(load_checkpoint(checkpoints / "last.pt")) == unbroken
+
+
+def _evaluate_slowly(words: list[str]) -> None:
+    """``python evaluate.py``, with time for a signal in each batch."""
+    from ffl.metrics import METRICS
+
+    update = METRICS["psnr"].update
+
+    def slow_update(*arguments: torch.Tensor) -> None:
+        update(*arguments)
+        Path("busy").touch()
+        time.sleep(0.5)
+
+    METRICS["psnr"].update = slow_update  # type: ignore[method-assign]
+    evaluate_program(words)
+
+
+@pytest.mark.parametrize("victim", [0, 3])
+def test_one_of_four_killed_in_an_evaluation_leaves_no_half_record(evaluated: Path, victim: int) -> None:
+    words = ["run=outputs/vae", "metrics=[psnr]", "batch_size=2", f"out=killed{victim}"]
+    (evaluated / "busy").unlink(missing_ok=True)
+    programs = ranks(_evaluate_slowly, words, cwd=evaluated, world_size=4, name=f"killed{victim}")
+    wait_until((evaluated / "busy").exists, *programs)
+    assert programs[victim].send(signal.SIGKILL)
+    survivors = [program for number, program in enumerate(programs) if number != victim]
+    assert [program.wait(60) for program in survivors] == [2] * 3
+    assert not list((evaluated / f"killed{victim}").glob("metrics*"))
+    values = []
+    for count in (4, 1):
+        again = ranks(
+            evaluate_program, [*words[:3], f"out=again{count}"], cwd=evaluated, world_size=count, name="again"
+        )
+        assert [program.wait() for program in again] == [0] * count, again[0].err
+        (path,) = (evaluated / f"again{count}").glob("metrics*.json")
+        values.append(json.loads(path.read_text())["psnr"])
+    assert values[0] == values[1]
 
 
 def test_a_mistake_of_all_processes_is_said_once(tmp_path: Path, small: list[str]) -> None:

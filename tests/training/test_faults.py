@@ -317,6 +317,22 @@ resume: null
 """
 
 
+def test_a_clock_that_jumps_changes_neither_result_nor_times(
+    tmp_path: Path, command: list[str], unbroken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine whose clock is set while a run is at work, years forth and back."""
+    now, dice = time.time(), random.Random(5)
+    monkeypatch.setattr(time, "time", lambda: now + dice.choice([-1, 1]) * dice.random() * 3e8)
+    monkeypatch.chdir(tmp_path)
+    began = time.monotonic()
+    run = train.train(compose("train", command), command)
+    assert tensors_hash(run.last) == unbroken
+    status = run.status()
+    assert status is not None
+    assert 0 < status.seconds < time.monotonic() - began
+    assert all(line["images_per_second"] > 0 for line in run.log_lines())
+
+
 def test_a_run_of_the_first_version_goes_on(
     tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
