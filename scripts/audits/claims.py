@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from scripts.audits.evidence import RowGroup
-from scripts.tables import read_table
+from scripts.tables import read_table, split_overrides, table_names
 
 CLAIMS_FILE = Path(__file__).with_name("claims.yaml")
 WORDS = ("statement", "reading")  # the other key of a claim is its operator
@@ -58,6 +58,7 @@ class Claim:
         table: whose rows the arguments name.
         groups: blocks of columns by id, with the words for each.
         ffl: rows without and with FFL, whose difference is the unit of shares.
+        about: pairs that it is about, beside those that its arguments name.
         statement: what the paper says, in our words.
         reading: what these words are taken to mean, where they leave that open.
         of_paper: False for the same claim on runs of ours that the paper has no counterpart of.
@@ -70,6 +71,7 @@ class Claim:
     table: str
     groups: dict[str, str]
     ffl: tuple[str, ...]
+    about: tuple[str, ...]
     statement: str
     reading: str = ""
     of_paper: bool = True
@@ -96,7 +98,8 @@ def read_claims() -> list[Claim]:
             section = fill_in(template, values)
             table = section.get("table", "")
             groups = section.get("groups") or (dict.fromkeys(read_table(table).groups, "") if table else {})
-            about = {"ffl": tuple(section.get("ffl", ())), "of_paper": values.get("of_paper", True)}
+            about: dict[str, Any] = {key: tuple(section.get(key, ())) for key in ("ffl", "about")}
+            about["of_paper"] = values.get("of_paper", True)
             for id, content in section["claims"].items():
                 # The one key of a claim that is no word names its operator.
                 ((operator, arguments),) = ((key, value) for key, value in content.items() if key not in WORDS)
@@ -108,15 +111,48 @@ def read_claims() -> list[Claim]:
 def tables_of(claim: Claim) -> set[str]:
     """The tables and figures whose numbers a claim is about."""
     pairs, tables = read_pairs(), {claim.table} if claim.table else set()
-
-    def words(part: Any) -> list[Any]:
-        if isinstance(part, dict):
-            return [word for value in part.values() for word in words(value)]
-        return [word for value in part for word in words(value)] if isinstance(part, list) else [part]
-
     if claim.operator == "every_pair_better":
         return {pair.table for pair in pairs.values()}
-    return tables | {pairs[word].table for word in words(claim.arguments) if word in pairs}
+    return tables | {pairs[word].table for word in words_in(claim.arguments) if word in pairs}
+
+
+def subjects(claim: Claim) -> tuple[list[str], list[str]]:
+    """The models and the data sets that a claim is about, in the words and the order of the pairs."""
+    pairs, words = read_pairs(), words_in(claim.arguments)
+    named = {name for name in pairs if name in (*words, *claim.about) or claim.operator == "every_pair_better"}
+    # A row of a table is of the pair that trains the same model on the same data, for the same task.
+    trained = [
+        trained_in(claim.table, row, group)
+        for row in words
+        for group in claim.groups
+        if claim.table in table_names() and group in read_table(claim.table).groups
+        if row in read_table(claim.table).rows and group in read_table(claim.table).rows[row].runs
+    ]
+    named |= {name for name, pair in pairs.items() if trained_in(pair.table, pair.with_ffl.row, pair.group) in trained}
+    # The cost of a model is that on any data set.
+    models = [pair.model for name, pair in pairs.items() if name in named]
+    if claim.operator == "negligible_cost":
+        models = [
+            pair.model
+            for pair in pairs.values()
+            if trained_in(pair.table, pair.with_ffl.row, pair.group)[0] == claim.arguments["model"]
+        ]
+    data = [pair.data for name, pair in pairs.items() if name in named]
+    return list(dict.fromkeys(models)), list(dict.fromkeys(data))
+
+
+def trained_in(table: str, row: str, group: str) -> tuple[str, str, str]:
+    """The model, the data set and the task of the run behind a row and group of columns."""
+    content = read_table(table)
+    overrides = split_overrides(content.rows[row].runs[group])
+    return overrides["model"], overrides["dataset"], content.groups[group].task
+
+
+def words_in(part: Any) -> list[Any]:
+    """The values in a claim's arguments, without their keys."""
+    if isinstance(part, dict):
+        return [word for value in part.values() for word in words_in(value)]
+    return [word for value in part for word in words_in(value)] if isinstance(part, list) else [part]
 
 
 def fill_in(template: Any, values: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from ffl.files import file_sha256
 from ffl.metrics import METRICS
 from ffl.metrics.bands import band_labels
 from ffl.training.provenance import code_version
-from scripts.audits.claims import read_claims, read_claims_file, read_pairs, tables_of, votes
+from scripts.audits.claims import read_claims, read_claims_file, read_pairs, subjects, tables_of, votes
 from scripts.audits.evidence import OurSource, PaperSource, RowGroup, Source, is_of
 from scripts.audits.gains import (
     GAINS,
@@ -98,12 +98,15 @@ def build_report(ours: OurSource, command: str) -> Json:
     paper = PaperSource()
     sources: dict[str, Source] = {"paper": paper, "ours": ours, "official": OurSource(ours.results, ours.scale, False)}
     # The same function judges both sides. That our numbers fail a claim means more where the paper's own do not.
+    about = {claim.id: subjects(claim) for claim in read_claims()}
     claims: list[Json] = [
         {
             "id": claim.id,
             "section": claim.section,
             "statement": claim.statement,
             "reading": claim.reading,
+            "models": about[claim.id][0],
+            "data_sets": about[claim.id][1],
             "full_scale": full_scale(tables_of(claim)),
             **{
                 side: dataclasses.asdict(judge_claim(claim, source)) if claim.of_paper or side != "paper" else None

@@ -392,7 +392,7 @@ def _text(value: Any) -> str:
 
 
 def read_audit(path: Path) -> dict[str, Any]:
-    """The audit's report, whose claims and effects have the models and data sets that they name.
+    """The audit's report, with the choices of its filters.
 
     Raises:
         UserError: if it is damaged, or of another version.
@@ -401,14 +401,9 @@ def read_audit(path: Path) -> dict[str, Any]:
         audit: dict[str, Any] = json.loads(path.read_text())
         models = list(dict.fromkeys(effect["model"] for effect in audit["effects"]))
         data = list(dict.fromkeys(effect["data"] for effect in audit["effects"]))
-        for claim in audit["claims"]:
-            findings = [claim[side] for side in ("paper", "ours", "official") if claim[side] is not None]
-            words = [claim["statement"], *(line for finding in findings for line in finding["numbers"])]
-            text = " ".join([*words, *(finding["summary"] for finding in findings)])
-            claim["models"], claim["data_sets"] = named(models, text), named(data, text)
         # A page that is half made would say nothing of what it lacks.
         shown: list[tuple[dict[str, Any], tuple[str, ...]]] = [(audit, ("scale", "command"))]
-        shown += [(claim, ("id", "section", "reading")) for claim in audit["claims"]]
+        shown += [(claim, ("id", "section", "reading", "models", "data_sets")) for claim in audit["claims"]]
         for item in (*audit["claims"], *audit["effects"]):
             shown += [(item[side], FINDING_KEYS) for side in ("paper", "ours") if item[side] is not None]
         if any(key not in of for of, keys in shown for key in keys):
@@ -421,17 +416,6 @@ def read_audit(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path}: not a readable audit; make it again with scripts/audit.py") from None
     return audit
-
-
-def named(names: list[str], text: str) -> list[str]:
-    """Those of ``names`` that stand in a text; a longer name hides the shorter ones in it, as in CelebA-HQ."""
-    found = []
-    for name in sorted(names, key=len, reverse=True):
-        pattern = rf"(?<![\w-]){re.escape(name)}(?![\w-])"
-        if re.search(pattern, text):
-            found.append(name)
-            text = re.sub(pattern, "", text)
-    return [name for name in names if name in found]
 
 
 def front_lines(audit: Mapping[str, Any]) -> list[dict[str, str]]:

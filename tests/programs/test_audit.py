@@ -16,7 +16,7 @@ import pytest
 from ffl.metrics import METRICS
 from ffl.training.record import Record
 from scripts.audit import audit
-from scripts.audits.claims import Claim, read_claims, read_pairs
+from scripts.audits.claims import Claim, read_claims, read_pairs, subjects
 from scripts.audits.evidence import EMBEDDED, OurSource, PaperSource, RowGroup, Source
 from scripts.audits.gains import compared_rows, rank_correlation, when_it_helps
 from scripts.audits.operators import difference, effect, judge_claim, shares
@@ -161,6 +161,21 @@ def test_claims_say_where_they_stand() -> None:
 
 
 # The paper's own numbers.
+
+
+def test_claims_say_which_models_and_data_sets_they_are_about() -> None:
+    about = {claim.id: subjects(claim) for claim in read_claims()}
+    assert about["table1.celeba_gains_more"] == (["vanilla AE"], ["DTD", "CelebA"])
+    assert about["table7.dct_slightly_worse"] == (["VAE", "VAE synthesis", "pix2pix"], ["CelebA", "edges → shoes"])
+    assert about["table8.no_ampli_no_mse"] == (["vanilla AE"], ["CelebA"])
+    assert about["table5.sims"] == (["SPADE"], ["Cityscapes", "ADE20K"])
+    assert about["figure9.averages_closer"] == (["StyleGAN2"], ["CelebA-HQ"])
+    assert about["cost.ae"] == (["vanilla AE"], [])  # measured on random images
+    everything = [
+        list(dict.fromkeys(getattr(pair, key) for pair in read_pairs().values())) for key in ("model", "data")
+    ]
+    assert about["overall.every_model"] == tuple(everything)
+    assert [id for id, (models, _) in about.items() if not models] == ["lfd.function_of_psnr"]
 
 
 def test_what_fails_on_the_papers_own_numbers() -> None:

@@ -31,7 +31,7 @@ from scripts.report import report
 from scripts.reporting.curves import band_charts, training_charts
 from scripts.reporting.downloads import escape
 from scripts.reporting.pictures import DIFFERENCE_SCALE, SPECTRUM_SCALE, Album, spectrum_of
-from scripts.reporting.site import named, read_audit
+from scripts.reporting.site import read_audit
 from scripts.runs import open_run
 from scripts.tables import PUBLISHED, TableResults, by_seed, read_results
 from train import train
@@ -186,14 +186,6 @@ def test_the_front_page_says_what_the_audit_found(site: Path) -> None:
     for claim in audit["claims"]:
         assert claim["statement"] in text
         assert claim["ours"]["summary"] in text or claim["ours"]["verdict"] == "not tested"
-
-
-def test_names_of_models_and_data_sets_are_told_apart() -> None:
-    data = ["CelebA", "CelebA-HQ", "DTD"]
-    assert named(data, "the VAE on CelebA-HQ, PSNR") == ["CelebA-HQ"]
-    assert named(data, "VAE, CelebA: PSNR; VAE, CelebA-HQ: PSNR") == ["CelebA", "CelebA-HQ"]
-    assert named(["VAE", "VAE synthesis", "vanilla AE"], "VAE synthesis, CelebA") == ["VAE synthesis"]
-    assert named(["VAE", "vanilla AE"], "the vanilla AE beats the VAE") == ["VAE", "vanilla AE"]
 
 
 def test_csv_holds_the_numbers_of_the_records(site: Path) -> None:
