@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: help environment reproduce test test-lowest lint docs clean
 
 help:
-	@echo "make reproduce    train the autoencoder with and without FFL on embedded photographs, print the row"
+	@echo "make reproduce    train an autoencoder and a VAE without and with FFL on embedded photographs"
 	@echo "make test         run the tests"
 	@echo "make test-lowest  run the tests on the lowest allowed versions of Python and of all packages, in .venv-lowest"
 	@echo "make lint         check style and types"
@@ -28,6 +28,7 @@ environment: .venv/installed
 
 reproduce: environment
 	$(BIN)/python scripts/reproduce.py table=photos
+	$(BIN)/python scripts/reproduce.py table=photos_vae
 
 test: environment lint
 	$(BIN)/python -m pytest --numprocesses auto $(TESTS)

@@ -228,13 +228,17 @@ def draw_comparison(table: Table, scale: str, overrides: list[str], seed: int, p
     """Real and generated images side by side, of the runs of one seed that are there."""
     from scripts.figures.comparison import comparison  # matplotlib, which plans and clusters need not wait for
 
+    # The labels of a row say how it differs from the others, the last one whether FFL is on.
+    *heads, _ = table.labels
+    differ = [len({row.labels[column] for row in table.rows.values()}) > 1 for column in range(len(heads))]
     found = {}
-    for row in table.rows:
-        # The last label of a row tells whether FFL is on.
-        for group in table.rows[row].runs:
+    for row, content in table.rows.items():
+        *labels, ffl = content.labels
+        others = [f"{head} {label}" for head, label, shown in zip(heads, labels, differ, strict=True) if shown]
+        for group in content.runs:
             run = row_run(table, row, group, scale, overrides, seed)
             if run is not None and (directory := run.find()) is not None:
-                found[f"{table.rows[row].labels[-1]} FFL"] = directory
+                found["\n".join([f"{ffl} FFL", *others])] = directory
     comparison(list(found.values()), list(found), path)
 
 

@@ -80,6 +80,17 @@ def presets(model: str, dataset: str) -> dict[str, tuple[str, str, dict[str, Any
     return {row: (model, dataset, {**short, **change}) for row, change in changes.items()}
 
 
+def small_vae() -> dict[str, tuple[str, str, dict[str, Any]]]:
+    """A small VAE without and with FFL, and without it at a quarter of the KL weight."""
+    small = {"dataset.image_size": 32, "model.channels": 32, "model.max_channels": 256}
+    changes: dict[str, dict[str, Any]] = {
+        "photos_without": {},
+        "photos_with": FFL,
+        "weak_kl": {"model.kl_weight": 0.25},
+    }
+    return {row: ("vae", "photos", {**small, **change}) for row, change in changes.items()}
+
+
 AE = ("ae", "celeba")
 # Table and group: row to model, data set, and all that differs from what they have by themselves.
 RUNS = {
@@ -109,6 +120,7 @@ RUNS = {
     ("losses", "vae"): frequency_losses("vae", "celeba"),
     ("losses", "pix2pix"): frequency_losses("pix2pix", "edges2shoes"),
     ("photos", "reconstruction"): pair("photos", "ae", "photos"),
+    ("photos_vae", "reconstruction"): small_vae(),
     ("presets", "reconstruction"): presets("ae", "photos"),
 }
 QUOTED = {"crn", "sims", "pix2pixhd"}
