@@ -9,8 +9,9 @@ throughput  the autoencoder on CelebA (data_root) end to end, beside the authors
 metrics     PSNR, SSIM, LFD, Fréchet distance and the networks of metrics, beside what others use
 data        images per second from the cache, of files and of pixels, beside a DataLoader that decodes
 gpu         loss and steps in fp32, tf32, bf16 and fp16, channels last, compiled, as graphs: on a GPU alone
+bf16        training steps in bfloat16 on a processor, beside float32
 floor       training steps of StyleGAN2 and SPADE, beside their convolutions alone
-determinism which numbers another machine changes, without and with trainer.deterministic: imitated, on the CPU
+determinism what another processor, imitated, changes, without and with trainer.deterministic
 growth      cost against image size, batch and data set size; with json=FILE also growth.png and growth.md beside it
 
 No subset: all of them. Peers are measured in the same process in turn; pip install '.[bench]' installs them. Measured
@@ -41,7 +42,9 @@ from ffl.training.trainer import choose_device
 from scripts.benchmarks.rows import describe_row, describe_target
 from scripts.benchmarks.timing import Conditions, limit_threads, num_cores
 
-Subset = Literal["loss", "losses", "overhead", "throughput", "metrics", "data", "gpu", "floor", "determinism", "growth"]
+Subset = Literal[
+    "loss", "losses", "overhead", "throughput", "metrics", "data", "gpu", "bf16", "floor", "determinism", "growth"
+]
 ModelName = Literal["ae", "vae", "pix2pix", "stylegan2", "spade"]
 BY_THREADS = ("loss", "losses", "metrics")  # short, and compared with code that has one thread
 

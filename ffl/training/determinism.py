@@ -33,13 +33,18 @@ def fix_instructions(words: Iterable[str]) -> None:
             os.environ.update(VARIABLES)
 
 
-def check_instructions(device_type: str) -> None:
+def check_instructions(device_type: str, precision: str) -> None:
     """See that the libraries were loaded with the variables.
 
     Raises:
-        UserError: if they were not, or a model on the CPU has a processor without AVX2.
+        UserError: if they were not, or a model on the CPU has a processor without AVX2 or is to compute in 16 bits.
     """
     import torch
+
+    if device_type == "cpu" and precision != "fp32":
+        raise UserError(
+            f"trainer.deterministic=true: AVX2 has no instructions for {precision}; set trainer.precision=fp32"
+        )
 
     missing = [f"{key}={value}" for key, value in VARIABLES.items() if os.environ.get(key) != value]
     instructions = torch.backends.cpu.get_cpu_capability()

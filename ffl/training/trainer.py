@@ -28,7 +28,7 @@ from ffl.training.determinism import check_instructions, deterministic_algorithm
 from ffl.training.loader import IndexedImages, Loader
 from ffl.training.logger import Logger
 from ffl.training.model import Batch, Model
-from ffl.training.precision import allow_tf32
+from ffl.training.precision import allow_tf32, lacks_bfloat16
 from ffl.training.preemption import StopSignals
 from ffl.training.run_directory import RunDirectory, Status
 from ffl.training.step import TrainingStep
@@ -75,7 +75,12 @@ class Trainer:
         allow_tf32(config.tf32)
         self.device = choose_device(config.accelerator)
         if config.deterministic:
-            check_instructions(self.device.type)
+            check_instructions(self.device.type, config.precision)
+        if self.device.type == "cpu" and config.precision == "bf16" and lacks_bfloat16():
+            log.warning(
+                "trainer.precision=bf16: this processor has no instructions for it (AVX512-BF16, AMX), so that it will "
+                "be slower than fp32"
+            )
 
         # Optimisers hold the parameters that they are given, so that the model has to be on its device by then.
         self.model = model.to(self.device)

@@ -61,7 +61,15 @@ class Times:
 
     def ratio(self, name: str, over: str) -> float:
         """Median over the rounds of the time of ``name`` over that of ``over``."""
-        return statistics.median(a / b for a, b in zip(self.rounds[name], self.rounds[over], strict=True))
+        return statistics.median(self._ratios(name, over))
+
+    def ratio_range(self, name: str, over: str) -> list[float]:
+        """Smallest and largest of what ``ratio`` is the median of."""
+        ratios = self._ratios(name, over)
+        return [min(ratios), max(ratios)]
+
+    def _ratios(self, name: str, over: str) -> list[float]:
+        return [a / b for a, b in zip(self.rounds[name], self.rounds[over], strict=True)]
 
 
 def alternate(actions: Mapping[str, Action], rounds: int, device: torch.device) -> Times:

@@ -88,6 +88,11 @@ def test_a_program_that_loaded_torch_before_is_told_how_to_start(monkeypatch: py
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     with pytest.raises(UserError, match=r"deterministic=true: torch runs AVX512 and not AVX2; .* with AVX2$"):
         Trainer(model, Loader(_Images(), 4, 0), None, config, seed=0)  # type: ignore[arg-type]
+    half = TrainerConfig(epochs=1, batch_size=4, accelerator="cpu", deterministic=True, precision="bf16")
+    with pytest.raises(
+        UserError, match=r"deterministic=true: AVX2 has no instructions for bf16; set trainer\.prec.*fp32"
+    ):
+        Trainer(model, Loader(_Images(), 4, 0), None, half, seed=0)  # type: ignore[arg-type]
     torch.set_num_threads(before)
 
 
