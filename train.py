@@ -1,12 +1,18 @@
 """Train a model with or without the focal frequency loss: python train.py [key=value ...], see --help."""
 
+import sys
+
+from ffl.training.determinism import fix_instructions
 from ffl.training.words import answer_at_once
 
 if __name__ == "__main__":
     answer_at_once("train")  # before the imports below: they take seconds, which a typing error need not wait for
+    fix_instructions(sys.argv[1:])  # which libraries read when they are imported
 
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from datasets import NoSplit, build_dataset
 from ffl.training import distributed
@@ -65,6 +71,8 @@ def train(config: Config, overrides: list[str]) -> RunDirectory:
         try:
             trainer.resume(run)
             done, total = trainer.start, trainer.total_steps
+            if rank == 0 and trainer_config.deterministic:
+                print(f"deterministic: CPU threads {torch.get_num_threads()}, AVX2, MKL without choice of instructions")
             if rank == 0 and 0 < done < total:
                 print(f"resuming {run.path} at step {done} of {total}")
             summary = trainer.fit(run) if done < total else None

@@ -9,7 +9,10 @@ throughput  the autoencoder on CelebA (data_root) end to end, beside the authors
 metrics     PSNR, SSIM, LFD, Fréchet distance and the networks of metrics, beside what others use
 data        images per second from the cache, of files and of pixels, beside a DataLoader that decodes
 gpu         loss and steps in fp32, tf32, bf16 and fp16, channels last, compiled, as graphs: on a GPU alone
+bf16        training steps in bfloat16 on a processor, beside float32
 floor       training steps of StyleGAN2 and SPADE, beside their convolutions alone
+determinism what another processor, imitated, changes, without and with trainer.deterministic
+peers       whole training steps, beside public implementations checked out below peers=DIR
 growth      cost against image size, batch and data set size; with json=FILE also growth.png and growth.md beside it
 
 No subset: all of them. Peers are measured in the same process in turn; pip install '.[bench]' installs them. Measured
@@ -40,7 +43,20 @@ from ffl.training.trainer import choose_device
 from scripts.benchmarks.rows import describe_row, describe_target
 from scripts.benchmarks.timing import Conditions, limit_threads, num_cores
 
-Subset = Literal["loss", "losses", "overhead", "throughput", "metrics", "data", "gpu", "floor", "growth"]
+Subset = Literal[
+    "loss",
+    "losses",
+    "overhead",
+    "throughput",
+    "metrics",
+    "data",
+    "gpu",
+    "bf16",
+    "floor",
+    "determinism",
+    "peers",
+    "growth",
+]
 ModelName = Literal["ae", "vae", "pix2pix", "stylegan2", "spade"]
 BY_THREADS = ("loss", "losses", "metrics")  # short, and compared with code that has one thread
 
@@ -52,6 +68,7 @@ def main(
     accelerator: Accelerator = "auto",
     models: list[ModelName] | None = None,
     data_root: Path = Path("data"),
+    peers: Path | None = None,
     small: bool = False,
     json: Path | None = None,
 ) -> None:
@@ -65,6 +82,7 @@ def main(
         accelerator: auto is the CPU and, where there is one, the GPU.
         models: to measure, of those that a subset has.
         data_root: folder that holds one folder per data set.
+        peers: folder of checkouts of public implementations, under the names of their repositories.
         small: tiny sizes, to see that everything runs.
         json: file to write the results to, after each case, so that a run that is stopped keeps those it has.
     Raises:
@@ -96,7 +114,7 @@ def main(
         try:
             measure = importlib.import_module(f"scripts.benchmarks.{subset}").measure
             for device in devices:
-                conditions = Conditions(device, tuple(models or get_args(ModelName)), rounds, data_root, small)
+                conditions = Conditions(device, tuple(models or get_args(ModelName)), rounds, data_root, small, peers)
                 for count in counts if subset in BY_THREADS and device.type == "cpu" else counts[-1:]:
                     print(f"\n{subset}, {device}, {count} thread{'s' if count > 1 else ''}")
                     with limit_threads(count):

@@ -16,6 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ffl.training.determinism import fix_instructions
+
+if __name__ == "__main__":
+    fix_instructions(sys.argv[1:])  # before the imports below: libraries read it when they are imported
+
 import torch
 import yaml
 

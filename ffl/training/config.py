@@ -38,6 +38,7 @@ class TrainerConfig:
     channels_last: bool = False
     compile: bool = False
     threads: Annotated[int, Range(1, 1024)] | None = None
+    deterministic: bool = False
     log_every: Count = 50
     image_every: Count = 1000
     checkpoint_every: Count = 500
@@ -67,6 +68,15 @@ FREE_KEYS = {
     "trainer.device",  # what trainer.accelerator was called once
     "trainer.image_every",
     "trainer.log_every",
+    "trainer.threads",
+}
+# Of these, the keys that change the rounding: a deterministic run may not differ in them.
+ROUNDING_KEYS = {
+    "trainer.accelerator",
+    "trainer.accumulate",
+    "trainer.channels_last",
+    "trainer.compile",
+    "trainer.device",
     "trainer.threads",
 }
 
@@ -217,6 +227,8 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], defaults: Mapping
     before, after = ({**(defaults or {}), **flatten(config)} for config in (old, new))
     keys = sorted(flatten(old).keys() | flatten(new).keys())
     ignored = FREE_KEYS | (idle_options(before) & idle_options(after))
+    if before.get("trainer.deterministic") and after.get("trainer.deterministic"):
+        ignored -= ROUNDING_KEYS
     return [
         f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
         for key in keys

@@ -7,6 +7,7 @@ divided after it, by a factor that halves whenever one of them overflows; the up
 
 import contextlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -96,6 +97,19 @@ def replace_overflow(parameters: Iterable[nn.Parameter]) -> None:
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_cuda:
             torch.nan_to_num(parameter.grad, nan=0.0, posinf=1e5, neginf=-1e5, out=parameter.grad)
+
+
+def lacks_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
+    """Whether this machine's processor is known to have no instructions for bfloat16, which are then emulated.
+
+    Args:
+        cpuinfo: file that lists what the processor has; where there is none, nothing is known.
+    """
+    try:
+        words = set(Path(cpuinfo).read_text().split())
+    except OSError:
+        return False
+    return not words & {"avx512_bf16", "amx_bf16", "bf16"}  # of x86 processors, and of ARM ones
 
 
 def allow_tf32(allowed: bool) -> None:

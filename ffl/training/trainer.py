@@ -24,10 +24,11 @@ from ffl.training import distributed
 from ffl.training.checkpoint import load_model_state, load_newest, load_optimizers, model_state, save_checkpoint
 from ffl.training.compiling import compile_networks
 from ffl.training.config import Accelerator, TrainerConfig
+from ffl.training.determinism import check_instructions, deterministic_algorithms
 from ffl.training.loader import IndexedImages, Loader
 from ffl.training.logger import Logger
 from ffl.training.model import Batch, Model
-from ffl.training.precision import allow_tf32
+from ffl.training.precision import allow_tf32, lacks_bfloat16
 from ffl.training.preemption import StopSignals
 from ffl.training.run_directory import RunDirectory, Status
 from ffl.training.step import TrainingStep
@@ -61,18 +62,27 @@ class Trainer:
         config: the ``trainer`` section.
         seed: of the run.
     Raises:
-        UserError: if the device, or a pretrained network that the model's losses need, is not there.
+        UserError: if the device, or a pretrained network that the model's losses need, is not there; or if numbers were
+            to be those of other machines and libraries were loaded otherwise.
     """
 
     def __init__(
         self, model: Model, loader: Loader, validation: IndexedImages | None, config: TrainerConfig, seed: int
     ) -> None:
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
+        # A number of threads deals out a sum, and changes its last bits: it must not be the machine's.
+        if config.threads is not None or config.deterministic:
+            torch.set_num_threads(config.threads or 1)
         allow_tf32(config.tf32)
+        self.device = choose_device(config.accelerator)
+        if config.deterministic:
+            check_instructions(self.device.type, config.precision)
+        if self.device.type == "cpu" and config.precision == "bf16" and lacks_bfloat16():
+            log.warning(
+                "trainer.precision=bf16: this processor has no instructions for it (AVX512-BF16, AMX), so that it will "
+                "be slower than fp32"
+            )
 
         # Optimisers hold the parameters that they are given, so that the model has to be on its device by then.
-        self.device = choose_device(config.accelerator)
         self.model = model.to(self.device)
         if config.channels_last:
             model.to(memory_format=torch.channels_last)
@@ -136,7 +146,8 @@ class Trainer:
         """Run the remaining steps, writing everything into ``run``.
 
         Raises:
-            UserError: if a loss becomes infinite or NaN, or the directory cannot be written.
+            UserError: if a loss becomes infinite or NaN, or the directory cannot be written, or an operation has no
+                way that ``trainer.deterministic`` allows.
             Preempted: if a signal said to stop; the run is saved.
         """
         config, loader, model, writes = self.config, self.loader, self.model, distributed.rank() == 0
@@ -149,6 +160,7 @@ class Trainer:
         with (
             StopSignals() as signals,
             report_failed_writes(run.path, ADVICE),
+            deterministic_algorithms(config.deterministic),
             contextlib.closing(Logger(run, self.start, self.total_steps, loader.batch_size)) as logger,
         ):
             for step, shards in loader.batches(self.start, self.total_steps):

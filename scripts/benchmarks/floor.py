@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ffl.training.model import Phase
 from scripts.benchmarks.rows import at_most
 from scripts.benchmarks.steps import step_on_random_images
-from scripts.benchmarks.timing import Action, Conditions, Times, alternate
+from scripts.benchmarks.timing import Action, Conditions, alternate
 
 # Model, overrides of configs/train.yaml, image size, batch size, rounds.
 CASES: tuple[tuple[str, tuple[str, ...], int, int, int], ...] = (
@@ -75,15 +75,7 @@ def measure(conditions: Conditions) -> Iterator[dict[str, Any]]:
         times = alternate(actions, conditions.rounds or rounds, device)
 
         # The mean step of each round: its kinds by their shares.
-        mean = Times(
-            {
-                name: [
-                    sum(share * times.rounds[f"{name} {number}"][index] for number, share in kinds.items())
-                    for index in range(conditions.rounds or rounds)
-                ]
-                for name in ("step", "floor")
-            }
-        )
+        mean = times.weighted(["step", "floor"], kinds)
 
         ratio = mean.ratio("step", "floor")
         usual = max(kinds, key=lambda number: kinds[number])

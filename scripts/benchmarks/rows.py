@@ -33,7 +33,8 @@ def describe_row(row: dict[str, Any]) -> str:
         if isinstance(value, list) and isinstance(value[0], dict):
             lines += [f"    {describe_row(part)}" for part in value]
         elif isinstance(value, list):
-            words.append(f"{key} {('x' if key == 'shape' else ',').join(map(str, value))}")
+            parts = [f"{item:.4g}" if isinstance(item, float) else str(item) for item in value]
+            words.append(f"{key} {('x' if key == 'shape' else ' to ' if key.endswith('_range') else ',').join(parts)}")
         elif isinstance(value, dict):
             words.append(f"{key} {describe_row(value)}")
         elif key.endswith("_s"):

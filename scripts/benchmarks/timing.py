@@ -12,7 +12,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class Conditions:
         rounds: repetitions, each of which measures everything that is compared; None for the subset's own number.
         data_root: folder that holds one folder per data set.
         small: tiny sizes, to see that everything runs.
+        peers: folder that holds checkouts of public implementations.
     """
 
     device: torch.device
@@ -43,6 +44,7 @@ class Conditions:
     rounds: int | None
     data_root: Path
     small: bool
+    peers: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,32 @@ class Times:
 
     def ratio(self, name: str, over: str) -> float:
         """Median over the rounds of the time of ``name`` over that of ``over``."""
-        return statistics.median(a / b for a, b in zip(self.rounds[name], self.rounds[over], strict=True))
+        return statistics.median(self._ratios(name, over))
+
+    def ratio_range(self, name: str, over: str) -> list[float]:
+        """Smallest and largest of what ``ratio`` is the median of."""
+        ratios = self._ratios(name, over)
+        return [min(ratios), max(ratios)]
+
+    def weighted(self, names: Sequence[str], kinds: Mapping[int, float]) -> "Times":
+        """Means over kinds of steps: seconds of "NAME KIND" for each name and kind become seconds of "NAME".
+
+        Args:
+            names: of what is compared.
+            kinds: the share of steps that are of a kind.
+        """
+        return Times(
+            {
+                name: [
+                    sum(share * seconds for share, seconds in zip(kinds.values(), of_round, strict=True))
+                    for of_round in zip(*(self.rounds[f"{name} {kind}"] for kind in kinds), strict=True)
+                ]
+                for name in names
+            }
+        )
+
+    def _ratios(self, name: str, over: str) -> list[float]:
+        return [a / b for a, b in zip(self.rounds[name], self.rounds[over], strict=True)]
 
 
 def alternate(actions: Mapping[str, Action], rounds: int, device: torch.device) -> Times:

@@ -58,6 +58,8 @@ CASES = [
     refused("no-steps", "trainer.steps=-1", r"trainer\.steps=-1", "at least 1", "would train nothing"),
     refused("many-threads", "trainer.threads=5000", r"trainer\.threads=5000", "at most|from 1 to|below",
             "the threading library ends the process"),
+    refused("deterministic-number", "trainer.deterministic=1", r"trainer\.deterministic=1", "true or false",
+            "a number"),
     refused("long-decay", "trainer.epochs=1 trainer.lr_decay_epochs=3", "lr_decay_epochs=3", r"trainer\.epochs=1",
             "longer than the run"),
     refused("negative-rate", "model.lr=-1", r"model\.lr=-1", "above 0|positive", "ascends"),

@@ -1,5 +1,6 @@
 """The benchmark runs, says where it ran and what holds, and refuses what it does not know."""
 
+import importlib
 import json
 import math
 import sys
@@ -95,6 +96,18 @@ def test_data_is_measured_beside_a_dataloader(tmp_path: Path) -> None:
     assert set(row["rows_per_second"]) == {"files", "files_turbo", "pixels", "dataloader"}
     assert all(rate > 0 for rate in row["rows_per_second"].values())
     assert row["turbo_levels_apart"] <= 1
+
+
+def test_bfloat16_is_measured_beside_float32(tmp_path: Path) -> None:
+    (row,) = measured(tmp_path, "bf16", "models=ae")["bf16"]
+    assert row["ratio"] == pytest.approx(row["bf16_s"] / row["fp32_s"])
+    assert row["ratio_range"] == [row["ratio"], row["ratio"]]  # of a single round
+    with pytest.raises(UserError, match="bf16 is measured of the CPU, gpu of a GPU"):
+        list(
+            importlib.import_module("scripts.benchmarks.bf16").measure(
+                Conditions(torch.device("cuda"), (), None, tmp_path, True)
+            )
+        )
 
 
 def test_gpu_needs_one() -> None:

@@ -1,23 +1,26 @@
 """Precision, memory layout, clipping and compilation change speed, not what is learnt."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small_models import flat, in_double, small_batch, small_model, step_gradients
+from small_models import NumberedImages, flat, in_double, small_batch, small_model, step_gradients
 from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ffl.errors import UserError
 from ffl.training.compiling import compile_networks
+from ffl.training.config import TrainerConfig
+from ffl.training.loader import Loader
 from ffl.training.model import Model
 from ffl.training.objective import Objective
-from ffl.training.precision import DTYPES, Precision, allow_tf32, at_least_float32
+from ffl.training.precision import DTYPES, Precision, allow_tf32, at_least_float32, lacks_bfloat16
 from ffl.training.program import compose
 from ffl.training.step import TrainingStep
-from ffl.training.trainer import to_device
+from ffl.training.trainer import Trainer, to_device
 from ffl.training.words import CONFIG_DIR
 from models import MODELS
 from run_config import check
@@ -182,6 +185,27 @@ def test_clipping_limits_the_norm_of_the_true_gradient(precision: str) -> None:
     assert torch.allclose(before - line.weight, torch.tensor([0.3, 1.0, 0.4]), atol=1e-6)
 
 
+def test_a_processor_without_bfloat16_is_told_that_it_will_be_slower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    flags = {"avx512f avx512_bf16": False, "avx2 amx_bf16 amx_tile": False, "fphp bf16": False, "avx2 avx512f": True}
+    for number, (words, lacks) in enumerate(flags.items()):
+        (tmp_path / str(number)).write_text(f"model name\t: A\nflags\t\t: fpu {words} sse4_2\n")
+        assert lacks_bfloat16(str(tmp_path / str(number))) is lacks
+    assert not lacks_bfloat16(str(tmp_path / "none"))
+
+    monkeypatch.setattr("ffl.training.trainer.lacks_bfloat16", lambda: True)
+    said = {}
+    for precision in ("bf16", "fp32"):
+        config = TrainerConfig(epochs=1, batch_size=4, accelerator="cpu", precision=precision)
+        Trainer(small_model("ae"), Loader(NumberedImages(4), 4, 0), None, config, seed=0)
+        said[precision] = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+    assert said["fp32"] == []
+    assert len(said["bf16"]) == 1
+    assert "no instructions for it (AVX512-BF16, AMX), so that it will be slower than fp32" in said["bf16"][0]
+
+
 def test_tf32_is_off_unless_asked_for() -> None:
     for allowed in (True, False):
         allow_tf32(allowed)
@@ -207,7 +231,7 @@ def test_presets_compose_for_everysmall_model(preset: str) -> None:
         config = compose("train", [f"model={model}", f"trainer={preset}", "debug=smoke"])
         check(config)
         assert config["trainer"]["batch_size"] == 8  # a preset says how to compute, never what
-    wanted = {"cpu": "fp32", "default": "fp32", "slurm": "fp32", "gpu": "bf16", "v100x8": "fp16"}
+    wanted = {"cpu": "fp32", "cpu_bf16": "bf16", "default": "fp32", "slurm": "fp32", "gpu": "bf16", "v100x8": "fp16"}
     assert compose("train", [f"trainer={preset}"])["trainer"]["precision"] == wanted[preset]
     assert compose("train", [f"trainer={preset}", "model=stylegan2"])["trainer"]["precision"] == "fp32"
 
