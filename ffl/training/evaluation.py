@@ -148,6 +148,7 @@ def choose_metrics(
     for name in task_metrics(task) if requested is None else requested:
         inputs, fewest, reason = METRICS[name].inputs, METRICS[name].min_images, None
         count = min(num_images, num_real) if inputs in ("pairs", "sets") else num_images
+        largest = max(num_images, num_real) if inputs == "sets" else num_images
         if inputs == "labels" and dataset is None:
             reason = "compares with label maps, which folders of images have not; use run=DIR"
         elif inputs != "labels" and task == "segmentation":
@@ -162,6 +163,11 @@ def choose_metrics(
             reason = "compares with real images, and the data set gives none; leave it out of metrics"
         elif count < fewest:
             reason = f"needs at least {fewest} images, got {count}; evaluate more, or leave it out of metrics"
+        elif (most := METRICS[name].max_images) is not None and largest > most:
+            reason = (
+                f"keeps what a network saw in every image, and takes {most} images at most, got {largest}; "
+                "evaluate fewer, or leave it out of metrics"
+            )
         elif side < METRICS[name].min_size:
             least = METRICS[name].min_size
             reason = f"takes images of at least {least}x{least} pixels, got a side of {side}; leave it out of metrics"
