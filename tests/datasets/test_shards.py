@@ -25,7 +25,7 @@ def make_shards(doctor: Doctor, root: Path, options: dict[str, Any], *words: str
     """Shards of a data set under ``root``, made by the script."""
     name, path = options["name"], root / "shards"
     words = (*words, f"data_root={root}", f"dataset={name}", f"shards={path}")
-    words += (f"folder={options['folder']}", "dataset_options={test_fraction: 0.5}") if name == "folder" else ()
+    words += (f"folder={options['folder']}", "dataset_options={test_fraction:0.5}") if name == "folder" else ()
     assert doctor.main(list(words)) == 0
     return path
 
