@@ -5,6 +5,8 @@ from ffl.training.words import answer_at_once
 if __name__ == "__main__":
     answer_at_once("evaluate")  # before the imports below: they take seconds, which a typing error need not wait for
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +16,7 @@ from ffl.files import file_sha256, report_failed_writes
 from ffl.metrics.reference_cache import ReferenceCache
 from ffl.training import distributed
 from ffl.training.evaluation import (
+    EvaluationBatch,
     band_power_of,
     check_evaluation,
     choose_metrics,
@@ -29,6 +32,7 @@ from ffl.training.program import Config, run_program
 from ffl.training.provenance import content_hash
 from ffl.training.record import Record
 from ffl.training.trainer import choose_device
+from ffl.training.unfinished import UnfinishedEvaluation
 from scripts.runs import open_run
 
 
@@ -44,16 +48,18 @@ def evaluate(config: Config) -> list[Record]:
     # A value must not depend on the GPU, and TensorFloat-32 would keep 10 of 23 bits of the mantissa on some.
     allow_tf32(False)
     with distributed.join_processes(device, "Start the command again"):
-        records, path = (_measure_folders if config["run"] is None else _measure_run)(config, device)
+        records, unfinished = (_measure_folders if config["run"] is None else _measure_run)(config, device)
         # All processes have the values, since metrics add up over them; one writes.
         if distributed.rank() == 0:
+            path = unfinished.record
             with report_failed_writes(path, "make room, or set out=DIR"):
                 write_metrics(path, records)
+            unfinished.remove()
             print(f"{results_table(records)}\n\nwritten to {path}")
     return records
 
 
-def _measure_folders(config: Config, device: torch.device) -> tuple[list[Record], Path]:
+def _measure_folders(config: Config, device: torch.device) -> tuple[list[Record], UnfinishedEvaluation]:
     """Records of ``real=DIR fake=DIR``, and where they go."""
     # Mistakes before anything is measured: metrics that folders cannot have, images without partners, too few of them.
     with distributed.share_errors():
@@ -66,10 +72,15 @@ def _measure_folders(config: Config, device: torch.device) -> tuple[list[Record]
         names = choose_metrics(config["metrics"], "reconstruction", None, len(files), len(files), smallest)
         options = metric_options(names, None, config["features"])
 
+    # Files are known by path, size and time of change: reading all of them twice would take as long as measuring.
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for pair in files for path in pair]
+    path = Path(config["out"] or config["fake"]) / "metrics.json"
+    unfinished = UnfinishedEvaluation(path, {"config": config, "device": device.type, "files": stats})
+
     # Images of several sizes are measured too, in batches of one size; bands need one size for all of them.
     records = measure(
         names,
-        read_pairs(files, sizes, config["batch_size"]),
+        partial(read_pairs, files, sizes, config["batch_size"]),
         len(files),
         protocol={"reference": config["real"], "quantisation": "8-bit files, as they are"},
         provenance={"fake": config["fake"]},
@@ -77,11 +88,12 @@ def _measure_folders(config: Config, device: torch.device) -> tuple[list[Record]
         verify_weights=config["verify_weights"],
         options=options,
         bands=band_power_of(set(sizes), paired=True, device=device),
+        unfinished=unfinished,
     )
-    return records, Path(config["out"] or config["fake"]) / "metrics.json"
+    return records, unfinished
 
 
-def _measure_run(config: Config, device: torch.device) -> tuple[list[Record], Path]:
+def _measure_run(config: Config, device: torch.device) -> tuple[list[Record], UnfinishedEvaluation]:
     """Records of ``run=DIR``, and where they go."""
     # Mistakes before anything is generated: what is asked of the run must be what its model and its data set can do.
     with distributed.share_errors():
@@ -119,10 +131,14 @@ def _measure_run(config: Config, device: torch.device) -> tuple[list[Record], Pa
         )
 
     real = RealImages(dataset, real_count, config["batch_size"], config["protocol"])
-    batches = generated_images(model, task, num_images, real, config["seed"])
     out = Path(config["out"] or run.directory.path)
-    if config["save_images"]:
-        batches = save_images(batches, out / f"{task}_images")
+    # A second task of the model, such as synthesis by a VAE, has a file of its own beside that of the first.
+    path = out / ("metrics.json" if task == model.tasks[0] else f"metrics_{task}.json")
+    unfinished = UnfinishedEvaluation(path, {"config": config, "device": device.type})
+
+    def batches(done: int) -> Iterator[EvaluationBatch]:
+        generated = generated_images(model, task, num_images, real, config["seed"], done)
+        return save_images(generated, out / f"{task}_images") if config["save_images"] else generated
 
     # The protocol says what the values mean, the provenance what they are of: enough to repeat them elsewhere.
     records = measure(
@@ -154,9 +170,9 @@ def _measure_run(config: Config, device: torch.device) -> tuple[list[Record], Pa
         options=options,
         reference=ReferenceCache(Path(config["cache_dir"]) / "statistics", real, real_count) if has_real else None,
         bands=band_power_of({dataset.image_size}, task != "synthesis", device) if makes_images and has_real else None,
+        unfinished=unfinished,
     )
-    # A second task of the model, such as synthesis by a VAE, has a file of its own beside that of the first.
-    return records, out / ("metrics.json" if task == model.tasks[0] else f"metrics_{task}.json")
+    return records, unfinished
 
 
 if __name__ == "__main__":

@@ -14,10 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from datasets.base import ImageDataset, NoSplit, Split
+import numpy as np
+
+from datasets.base import SPLITS, ImageDataset, NoSplit, Rows, Split
 from datasets.cache import Form, OnError, describe, open_cache
 from datasets.decoding import Decoder, Item, ResizeCrop
 from datasets.listing import Listing, hold_out_val, item_names
+from datasets.shards import ShardListing, ShardRows, open_shards
 from ffl.decoding import JPEGDecoder
 from ffl.errors import UserError
 from ffl.ranges import Count, Whole
@@ -72,6 +75,8 @@ class FileImages(ImageDataset):
             batch, on several threads. None takes files where images have ``PACKED_FROM`` pixels or more on a side.
         decoder: "pillow", as in the paper, or "turbo", torchvision's for JPEG files, which takes half the time; see
             ``ffl.decoding``.
+        shards: folder of shards, see ``datasets.shards``, that the files are read from for each batch, on several
+            threads. Neither ``data_root`` nor ``cache_dir`` is then used.
         options: of ``prepare`` and of ``list_files``.
     Raises:
         UserError: files are missing, there is no such split, an image cannot be decoded or the cache not written.
@@ -104,6 +109,7 @@ class FileImages(ImageDataset):
         workers: Count | None = None,
         cache: Form | None = None,
         decoder: JPEGDecoder = "pillow",
+        shards: str | None = None,
         **options: Any,
     ) -> None:
         # A misspelt option is an error here too, for callers whose options no configuration has checked.
@@ -111,7 +117,7 @@ class FileImages(ImageDataset):
         if unknown := options.keys() - of_kind.keys() - of_listing.keys():
             raise TypeError(f"{type(self).__name__} takes no {', '.join(sorted(unknown))}")
         # The files of this split.
-        listing = self.find_files(data_root, val_images=val_images, **options)
+        listing = self.find_files(data_root, val_images=val_images, shards=shards, **options)
         paths = split_paths(self.name, listing, split)
         log_counts(self.name, listing.root, listing.found, listing.expected, listing.rule)
         # Their pixels.
@@ -119,29 +125,37 @@ class FileImages(ImageDataset):
         prepared = self.prepare(split, listing, paths, size, **{k: v for k, v in options.items() if k in of_kind})
         decode = replace(prepared.decoder, jpeg=decoder)  # type: ignore[type-var]
         height, width = next(iter(decode.arrays.values())).shape[-2:]
-        form: Form = cache or ("files" if min(height, width) >= PACKED_FROM else "pixels")
-        if cache is None and form == "files":
-            log.info("%s: images of %dx%d stay files in the cache (cache=files)", self.name, width, height)
-        cached = open_cache(
-            cache_dir,
-            f"{self.name}-{split}-{width}x{height}",
-            listing.root,
-            prepared.items,
-            decode,
-            form=form,
-            on_error=on_error,
-            workers=workers,
-        )
+        rows: Rows
+        if isinstance(listing, ShardListing):
+            if cache is not None:
+                raise UserError(f"dataset.cache={cache}: nothing of shards is cached; leave it out")
+            rows = ShardRows(listing.shards, prepared.items, decode)
+            kept, digest = np.arange(len(prepared.items)), rows.digest()
+        else:
+            form: Form = cache or ("files" if min(height, width) >= PACKED_FROM else "pixels")
+            if cache is None and form == "files":
+                log.info("%s: images of %dx%d stay files in the cache (cache=files)", self.name, width, height)
+            cached = open_cache(
+                cache_dir,
+                f"{self.name}-{split}-{width}x{height}",
+                listing.root,
+                prepared.items,
+                decode,
+                form=form,
+                on_error=on_error,
+                workers=workers,
+            )
+            rows, kept, digest = cached.pixels, cached.rows, cached.digest
         # Names are made unique before undecodable images are left out: a name never depends on what else decodes.
         unique = item_names(prepared.names)
-        names = [unique[row] for row in cached.rows.tolist()]
+        names = [unique[row] for row in kept.tolist()]
         made_with = {**describe(decode), "image_size": size}
         super().__init__(
             split,
-            pixels=cached.pixels,
-            rows=cached.rows,
+            pixels=rows,
+            rows=kept,
             names=names,
-            fingerprint=content_hash({"files": cached.digest, "names": names, "options": made_with}),
+            fingerprint=content_hash({"files": digest, "names": names, "options": made_with}),
             found=listing.found,
             expected=listing.expected,
             image_size=size,
@@ -166,21 +180,36 @@ class FileImages(ImageDataset):
         raise NotImplementedError
 
     @classmethod
-    def find_files(cls, data_root: Path, **options: Any) -> Listing:
+    def find_files(cls, data_root: Path, *, shards: str | None = None, **options: Any) -> Listing:
         """The files of all splits, some of train held out for val where asked for; nothing is decoded.
 
         Args:
             data_root: folder that holds one folder per data set.
+            shards: folder of shards that hold the data set instead.
             options: of the data set; only ``val_images`` and those of ``list_files`` matter here.
         Raises:
             UserError: a folder or a list is missing, or there are no images.
         """
-        chosen = {**cls.defaults, **options}
-        listing = cls.list_files(data_root, **{k: v for k, v in chosen.items() if k in options_of(cls.list_files)})
+        chosen = cls.listing_options(**options)
+        if shards is None:
+            listing = cls.list_files(data_root, **chosen)
+        else:
+            listing = open_shards(Path(shards), cls.name, chosen)
         if not listing.found:
             raise UserError(f"dataset {cls.name}: no images under {listing.root}; {cls.source}")
-        splits = hold_out_val(listing.splits, chosen.get("val_images", 0))
-        return Listing(listing.root, splits, listing.rule, cls.public_images)
+        splits = hold_out_val(listing.splits, {**cls.defaults, **options}.get("val_images", 0))
+        return replace(listing, splits=splits, expected=cls.public_images)
+
+    @classmethod
+    def listing_options(cls, **options: Any) -> dict[str, Any]:
+        """Those of ``options`` that ``list_files`` takes, and its defaults for the others."""
+        chosen = {**cls.defaults, **options}
+        return {name: chosen.get(name, item.default) for name, item in options_of(cls.list_files).items()}
+
+    @classmethod
+    def source_files(cls, listing: Listing) -> list[str]:
+        """Every file that an item of the listing may need, each once, relative to its root."""
+        return list(dict.fromkeys(path for split in SPLITS for path in listing.splits.get(split, [])))
 
     @classmethod
     def existing(cls, folder: Path) -> Path:

@@ -38,6 +38,10 @@ class Listing:
         """Images of all splits together."""
         return sum(map(len, self.splits.values()))
 
+    def has(self, path: str) -> bool:
+        """Whether there is a file at ``path``, relative to ``root``, listed or not."""
+        return os.path.isfile(os.path.join(self.root, path))
+
 
 def find_images(root: Path, recursive: bool = True) -> list[str]:
     """Sorted posix paths, relative to ``root``, of the image files under it that are not hidden.

@@ -7,6 +7,7 @@ pixels, so several threads share it: Pillow and torchvision let others run while
 
 import os
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
@@ -20,41 +21,28 @@ from datasets.decoding import ArraySpec, Decoder, Item
 from ffl.errors import UserError
 from ffl.progress import progress_bar
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 PACKED, INDEX = "files.bin", "index.npy"
 AHEAD = 4  # items that each thread may be ahead of the writer while files are packed: a bound on memory
 
 
-class PackedRows:
-    """Rows that are decoded when they are asked for; see ``datasets.base.Rows``.
-
-    Every file has a checksum, which is compared whenever it is read.
+class DecodedRows(ABC):
+    """Rows that are decoded when they are asked for, on several threads; see ``datasets.base.Rows``.
 
     Args:
-        path: folder of the cache, with ``files.bin`` and ``index.npy``.
         decoder: from the files of an item to its arrays.
-        counts: number of files of each item.
         threads: that decode; None for one per core, 8 at most.
     """
 
-    def __init__(self, path: Path, decoder: Decoder, counts: Sequence[int], threads: int | None = None) -> None:
-        self.path = path
+    def __init__(self, decoder: Decoder, threads: int | None = None) -> None:
         self.decoder = decoder
-        self.first_files = [0, *accumulate(counts)]
-        index = np.load(path / INDEX, allow_pickle=False)
-        if index.shape != (self.first_files[-1], 3) or index.dtype != np.int64:
-            raise ValueError(f"{INDEX} is {index.dtype} {index.shape}")
-        self.begins, self.sizes, self.sums = index.T.tolist()
-        # Read with pread, not mapped: a file that vanishes under a map ends the process without a word.
-        self.file = os.open(path / PACKED, os.O_RDONLY)
         self.pool = ThreadPoolExecutor(default_workers() if threads is None else threads, "decoder")
 
     def __del__(self) -> None:
         if hasattr(self, "pool"):
             self.pool.shutdown(wait=False)
-        if hasattr(self, "file"):
-            os.close(self.file)
 
     @property
     def specs(self) -> Mapping[str, ArraySpec]:
@@ -75,12 +63,43 @@ class PackedRows:
             pass
         return batch
 
+    @abstractmethod
     def decode(self, row: int) -> dict[str, np.ndarray]:
-        """The arrays of a row.
+        """The arrays of a row; called by several threads at once.
 
         Raises:
-            UserError: the cache was altered since it was opened.
+            UserError: its files were altered.
         """
+
+
+class PackedRows(DecodedRows):
+    """Rows of the form ``files`` of a cache. Every file has a checksum, which is compared whenever it is read.
+
+    Args:
+        path: folder of the cache, with ``files.bin`` and ``index.npy``.
+        decoder: from the files of an item to its arrays.
+        counts: number of files of each item.
+        threads: that decode; None for one per core, 8 at most.
+    """
+
+    def __init__(self, path: Path, decoder: Decoder, counts: Sequence[int], threads: int | None = None) -> None:
+        super().__init__(decoder, threads)
+        self.path = path
+        self.first_files = [0, *accumulate(counts)]
+        index = np.load(path / INDEX, allow_pickle=False)
+        if index.shape != (self.first_files[-1], 3) or index.dtype != np.int64:
+            raise ValueError(f"{INDEX} is {index.dtype} {index.shape}")
+        self.begins, self.sizes, self.sums = index.T.tolist()
+        # Read with pread, not mapped: a file that vanishes under a map ends the process without a word.
+        self.file = os.open(path / PACKED, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        super().__del__()
+        if hasattr(self, "file"):
+            os.close(self.file)
+
+    def decode(self, row: int) -> dict[str, np.ndarray]:
+        """See ``DecodedRows.decode``."""
         files = []
         for number in range(self.first_files[row], self.first_files[row + 1]):
             data = os.pread(self.file, self.sizes[number], self.begins[number])
@@ -123,7 +142,7 @@ def pack_items(
         ThreadPoolExecutor(threads, "packer") as pool,
         progress_bar(len(items), label, "image") as bar,
     ):
-        for number, (files, outcome) in enumerate(_in_order(pool, read, items, AHEAD * threads)):
+        for number, (files, outcome) in enumerate(in_order(pool, read, items, AHEAD * threads)):
             for data in files:
                 packed.write(data)
                 index.append((place, len(data), zlib.crc32(data)))
@@ -139,9 +158,7 @@ def pack_items(
     return digests, problems
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, function: Callable[[Item], T], items: Sequence[Item], ahead: int
-) -> Iterator[T]:
+def in_order(pool: ThreadPoolExecutor, function: Callable[[S], T], items: Sequence[S], ahead: int) -> Iterator[T]:
     """What ``pool.map`` gives, but no more than so many items ahead of the reader, which bounds the memory."""
     waiting = [pool.submit(function, item) for item in items[:ahead]]
     for number in range(len(items)):

@@ -56,6 +56,15 @@ class SemanticImages(FileImages):
         raise NotImplementedError
 
     @classmethod
+    def source_files(cls, listing: Listing) -> list[str]:
+        """See ``FileImages.source_files``: each photograph and, next to it, those of its maps that are there."""
+        files: dict[str, None] = {}
+        for path in super().source_files(listing):
+            maps = cls.companions(path)
+            files |= {file: None for file in (path, maps.label, maps.instance) if file and listing.has(file)}
+        return list(files)
+
+    @classmethod
     def prepare(
         cls, split: Split, listing: Listing, paths: list[str], size: tuple[int, int], *, labels_only: bool = False
     ) -> Preparation:
@@ -92,7 +101,7 @@ class SemanticImages(FileImages):
         """
         # Every photograph needs its label map.
         companions = [cls.companions(path) for path in paths]
-        missing = [maps.label for maps in companions if not (listing.root / maps.label).is_file()]
+        missing = [maps.label for maps in companions if not listing.has(maps.label)]
         if missing:
             raise UserError(
                 f"dataset {cls.name}: {len(missing)} of {len(paths)} items of the {split} split have no label map, "
@@ -100,7 +109,7 @@ class SemanticImages(FileImages):
             )
         # Instance maps may be fewer: some copies of Cityscapes come without.
         wanted = [maps.instance if instances == "maps" else None for maps in companions]
-        has_map = [file is not None and (listing.root / file).is_file() for file in wanted]
+        has_map = [file is not None and listing.has(file) for file in wanted]
         absent = [maps.instance for maps, there in zip(companions, has_map, strict=True) if not there]
         if instances == "maps" and absent:
             how_many = f"{len(absent)} of {len(paths)} items of the {split} split have no instance map"

@@ -5,6 +5,7 @@ python scripts/prepare_data.py data_root=DIR dataset=celeba,dtd  some of them el
 python scripts/prepare_data.py dataset=dtd verify=true           decode every image
 python scripts/prepare_data.py dataset=dtd download=true         fetch what is missing, where a public source allows it
 python scripts/prepare_data.py dataset=folder folder=DIR         your own images
+python scripts/prepare_data.py dataset=celeba shards=DIR         copy it into shards, for train.py dataset.shards=DIR
 
 Exit status: 0 if all that was asked for can be used, 1 if something is missing or bad, 2 for a wrong command line.
 """
@@ -21,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -28,9 +30,11 @@ from datasets import DATASETS, SPLITS, list_images
 from datasets.build import default_workers
 from datasets.celeba import AUTHORS_LISTS
 from datasets.decoding import undecodable, undecodable_file
+from datasets.files import FileImages
 from datasets.listing import Listing
 from datasets.photos import PHOTOGRAPHS, read_photograph
-from ffl.errors import UserError
+from datasets.shards import write_shards
+from ffl.errors import MissingExtra, UserError
 from ffl.progress import progress_bar
 from ffl.ranges import Count
 from ffl.training.command import run_script
@@ -60,6 +64,7 @@ class DataReport:
         rule: how the splits came about.
         problems: why it cannot be used.
         decoded: images that were decoded; None where none were.
+        shards: how many were made, and where; None where none were.
     """
 
     name: str
@@ -69,6 +74,7 @@ class DataReport:
     rule: str = ""
     problems: list[str] = field(default_factory=list)
     decoded: int | None = None
+    shards: tuple[int, Path] | None = None
 
     @property
     def status(self) -> str:
@@ -85,6 +91,8 @@ def main(
     verify: bool = False,
     download: bool = False,
     workers: Count | None = None,
+    shards: Path | None = None,
+    dataset_options: dict[str, Any] | None = None,
 ) -> None:
     """Print a table of data sets and what is wrong with them; exit with 1 if something is missing or bad.
 
@@ -95,6 +103,9 @@ def main(
         verify: decode every image.
         download: fetch what is missing, where a public source allows it.
         workers: processes that decode; one per core, 8 at most, if left out.
+        shards: folder to copy the files of one data set to, in a few large ones; each image is decoded to see that it
+            can be.
+        dataset_options: how the files of one data set are found, as by dataset.KEY of train.py.
     """
     names = [name for name in DATASETS if name != "folder"] if dataset is None else dataset
     if unknown := [name for name in names if name not in DATASETS]:
@@ -103,8 +114,18 @@ def main(
         raise UserError("folder=DIR and dataset=folder go together; give both")
     if download and dataset is None:
         raise UserError("download=true: say what, for example dataset=dtd")
-    processes = (workers or default_workers()) if verify else 0
-    reports = [examine(name, data_root, folder, download, processes) for name in names]
+    if len(names) != 1 and (shards or dataset_options):
+        key = f"shards={shards}" if shards else "dataset_options"
+        raise UserError(f"{key}: is of one data set; name it, for example dataset=celeba")
+    options = {**(dataset_options or {}), **({} if folder is None else {"folder": folder})}
+    if "shards" in options:
+        raise UserError("dataset_options: this is about the files that shards are made of; leave shards out of it")
+    if shards and not issubclass(DATASETS[names[0]], FileImages):
+        raise UserError(f"shards={shards}: {names[0]} has no files to copy; it comes with a package")
+    processes = workers or default_workers()
+    reports = [examine(name, data_root, options, download, processes if verify else 0) for name in names]
+    if shards and not reports[0].problems:
+        _write_shards(reports[0], data_root, options, shards, processes)
     print(table(reports))
     for report in reports:
         for line in notes(report):
@@ -113,10 +134,9 @@ def main(
         sys.exit(1)
 
 
-def examine(name: str, data_root: Path, folder: str | None, download: bool, workers: int) -> DataReport:
+def examine(name: str, data_root: Path, options: dict[str, Any], download: bool, workers: int) -> DataReport:
     """Look at one data set; ``workers`` is how many processes decode all of it, 0 for none."""
     report = DataReport(name)
-    options = {"folder": folder} if name == "folder" else {}
     if name == "photos":
         _examine_photos(report)
         return report
@@ -135,6 +155,21 @@ def examine(name: str, data_root: Path, folder: str | None, download: bool, work
         report.decoded = listing.found
         report.problems += [f"{path}: {reason}" for path, reason in verify_images(listing, workers, name)]
     return report
+
+
+def _write_shards(report: DataReport, data_root: Path, options: dict[str, Any], path: Path, workers: int) -> None:
+    kind = DATASETS[report.name]
+    assert issubclass(kind, FileImages)
+    try:
+        chosen = kind.listing_options(**options)
+        listing = kind.find_files(data_root, **options)
+        files = kind.source_files(listing)
+        report.shards = write_shards(path, report.name, chosen, listing, files, workers), path
+        report.decoded = listing.found
+    except MissingExtra:
+        raise
+    except UserError as err:
+        report.problems.append(f"no shards were made: {err}")
 
 
 def _examine_photos(report: DataReport) -> None:
@@ -237,6 +272,12 @@ def notes(report: DataReport) -> list[str]:
         lines.append(f"all {report.decoded:,} images can be decoded")
     if report.status == "partial":
         lines.append("fewer images than the public data set: numbers are not comparable with published ones")
+    if report.shards is not None:
+        lines.append(
+            "{} shards in {}; python train.py dataset={} dataset.shards={}".format(
+                *report.shards, report.name, report.shards[1]
+            )
+        )
     lines += report.problems[:SHOWN_PROBLEMS]
     if len(report.problems) > SHOWN_PROBLEMS:
         lines.append(f"and {len(report.problems) - SHOWN_PROBLEMS} more problems")

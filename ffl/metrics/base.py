@@ -86,6 +86,7 @@ class ImageMetric(Metric):
         label_sets: where ``inputs`` is "labels", the data sets whose label maps it knows.
         higher_is_better: direction of improvement.
         min_images: fewest images (of each kind) that ``compute`` accepts.
+        max_images: most images (of each kind) that it keeps what it needs of; None for one that keeps sums.
         min_size: fewest pixels of height and of width that an image may have.
         warning: what to know about the latest value, as one line; set by ``compute``.
     """
@@ -98,6 +99,7 @@ class ImageMetric(Metric):
     label_sets: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[Literal["pairs", "sets", "fakes", "labels"]]
     min_images: int = 1
+    max_images: ClassVar[int | None] = None
     min_size: ClassVar[int] = 1
     warning: str | None = None
     full_state_update = False

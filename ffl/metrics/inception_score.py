@@ -16,7 +16,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from ffl.metrics.base import Description
-from ffl.metrics.features import FeatureExtractor, FeatureMetric, InceptionFeatures
+from ffl.metrics.features import MAX_ROWS, FeatureExtractor, FeatureMetric, InceptionFeatures
 from ffl.metrics.inception import Preprocess
 
 SHUFFLE_SEED = 2020
@@ -78,6 +78,7 @@ class ClassScore(FeatureMetric):
     higher_is_better = True
     inputs = "fakes"
     min_images = 10
+    max_images = MAX_ROWS
 
     def __init__(self, features: str | None = None, output: str = "logits", splits: int = 10, **kwargs: Any) -> None:
         super().__init__(features, output, **kwargs)

@@ -14,8 +14,9 @@ from torch import Tensor
 from ffl.metrics.base import Description
 from ffl.metrics.features import TwoSampleMetric
 
-# Rows of a matrix of distances held at a time: the whole one of 50,000 images takes 20 GB.
-ROWS = 512
+# Rows of a matrix of distances held at a time: the whole one of 50,000 images takes 20 GB. Columns are computed so many
+# at a time, since features in float64 take twice the memory that they are kept in.
+ROWS, COLUMNS = 512, 4096
 
 
 def covered_share(points: Tensor, cover: Tensor, k: int = 3) -> Tensor:
@@ -41,12 +42,13 @@ def covered_share(points: Tensor, cover: Tensor, k: int = 3) -> Tensor:
         )
     # Products of matrices are fast and lose digits to cancellation: float64 around the mean keeps enough of them. What
     # they still lose must not part images that are equal, whose radius is 0.
-    center = cover.double().mean(0)
-    points, cover = points.double() - center, cover.double() - center
-    norms = cover.square().sum(1)
+    center = cover.mean(0, dtype=torch.float64)
+    norms = torch.cat([(rows.double() - center).square().sum(1) for rows in cover.split(ROWS)])
 
     def squared_distances(rows: Tensor) -> Tensor:
-        return torch.addmm(norms + rows.square().sum(1, keepdim=True), rows, cover.T, alpha=-2)
+        rows = rows.double() - center
+        products = [rows @ (columns.double() - center).T for columns in cover.split(COLUMNS)]
+        return torch.cat(products, 1).mul_(-2).add_(norms + rows.square().sum(1, keepdim=True))
 
     # Each point is its own nearest neighbour.
     radii = torch.cat([squared_distances(rows).kthvalue(k + 1, dim=1).values for rows in cover.split(ROWS)])

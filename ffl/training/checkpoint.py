@@ -119,7 +119,7 @@ def load_newest(paths: Sequence[Path], whole: bool = True) -> tuple[Path, dict[s
     for path in there:
         try:
             state = _load(path, whole)
-        except _DamagedError as error:
+        except DamagedError as error:
             errors.append(error)
             continue
         # Going back costs the steps since then, which the user has to know.
@@ -143,16 +143,16 @@ def load_checkpoint(path: Path, whole: bool = True) -> dict[str, Any]:
     return load_newest([path], whole)[1]
 
 
-class _DamagedError(Exception):
+class DamagedError(Exception):
     """A file that is cut short or altered, or not a checkpoint at all."""
 
 
 def _load(path: Path, whole: bool) -> dict[str, Any]:
-    """The state in one file, for ``load_newest``, which takes another file on a _DamagedError."""
+    """The state in one file, for ``load_newest``, which takes another file on a DamagedError."""
     exported = path.suffix == ".safetensors"
-    state = _read_safetensors(path) if exported else _read_archive(path)
+    state = _read_safetensors(path) if exported else read_archive(path)
     if not isinstance(state, dict) or "format" not in state:
-        raise _DamagedError(f"{path}: not a checkpoint of this program")
+        raise DamagedError(f"{path}: not a checkpoint of this program")
     if state["format"] != FORMAT:
         raise UserError(
             f"{path}: has format {state['format']}, and this version reads {FORMAT}: take the version that wrote it, "
@@ -177,7 +177,7 @@ def _load(path: Path, whole: bool) -> dict[str, Any]:
             and type(num_shards) is int
         )
     if not fits:
-        raise _DamagedError(f"{path}: a checkpoint with parts missing or of another kind")
+        raise DamagedError(f"{path}: a checkpoint with parts missing or of another kind")
     if whole and imported:
         raise UserError(
             f"{path}: an {'exported' if exported else 'imported'} checkpoint, which holds the "
@@ -187,7 +187,7 @@ def _load(path: Path, whole: bool) -> dict[str, Any]:
     return state
 
 
-def _read_archive(path: Path) -> Any:
+def read_archive(path: Path) -> Any:
     """What ``torch.save`` wrote."""
     # Compare all checksums before anything is read.
     try:
@@ -197,11 +197,11 @@ def _read_archive(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint; {ADVICE}") from None
     except UnreadableTensors as error:
-        raise _DamagedError(f"{path}: not a checkpoint, {error}") from None
+        raise DamagedError(f"{path}: not a checkpoint, {error}") from None
     except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error, zipfile.BadZipFile):
-        raise _DamagedError(f"{path}: not a checkpoint, it is cut short or altered") from None
+        raise DamagedError(f"{path}: not a checkpoint, it is cut short or altered") from None
     if altered is not None:
-        raise _DamagedError(f"{path}: damaged, the checksum of {altered} does not fit")
+        raise DamagedError(f"{path}: damaged, the checksum of {altered} does not fit")
     return state
 
 
@@ -213,13 +213,13 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             header = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
     except (OSError, package.SafetensorError):
-        raise _DamagedError(f"{path}: not a safetensors file, it is cut short or altered") from None
+        raise DamagedError(f"{path}: not a safetensors file, it is cut short or altered") from None
     try:
         about = dict(json.loads(header[HEADER]))
     except (KeyError, ValueError, TypeError, RecursionError):
-        raise _DamagedError(f"{path}: not written by scripts/export.py, its header lacks {HEADER}") from None
+        raise DamagedError(f"{path}: not written by scripts/export.py, its header lacks {HEADER}") from None
     if about.get("sha256") != _digest(tensors):
-        raise _DamagedError(f"{path}: damaged, the checksum of its tensors does not fit")
+        raise DamagedError(f"{path}: damaged, the checksum of its tensors does not fit")
     return {**about, "model": tensors}
 
 

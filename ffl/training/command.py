@@ -132,6 +132,9 @@ def read_value(key: str, text: str, hint: Any) -> Any:
             raise mistake
         return [elements(item) for item in items]
 
+    # Hydra, which reads the other programs' words, wants no space after a colon that YAML needs one after.
+    if any(get_origin(option) is dict for option in options):
+        text = re.sub(r"([{,]\s*\w+):(?=\S)", r"\1: ", text)
     try:
         value = yaml.safe_load(f"[{text}]" if elements and not text.startswith("[") else text)
     except yaml.YAMLError:

@@ -56,6 +56,7 @@ FREE_KEYS = {
     "cache_dir",
     "data_root",
     "dataset.cache",
+    "dataset.shards",
     "dataset.workers",
     "name",
     "output_root",

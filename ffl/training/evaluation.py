@@ -8,7 +8,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 import yaml
 from torch import Tensor
+from torchmetrics import Metric
 
 from ffl.errors import SharedError, UserError
 from ffl.files import write_text
@@ -42,6 +43,7 @@ from ffl.training.config import Accelerator, Config, Seed, check_section
 from ffl.training.model import Task
 from ffl.training.provenance import code_version, environment
 from ffl.training.record import Record, append_records
+from ffl.training.unfinished import SAVE_EVERY, Progress, UnfinishedEvaluation
 from ffl.weights import MissingWeights
 
 BANDS = "bands"  # the metric's name in the record of the power by frequency band
@@ -146,6 +148,7 @@ def choose_metrics(
     for name in task_metrics(task) if requested is None else requested:
         inputs, fewest, reason = METRICS[name].inputs, METRICS[name].min_images, None
         count = min(num_images, num_real) if inputs in ("pairs", "sets") else num_images
+        largest = max(num_images, num_real) if inputs == "sets" else num_images
         if inputs == "labels" and dataset is None:
             reason = "compares with label maps, which folders of images have not; use run=DIR"
         elif inputs != "labels" and task == "segmentation":
@@ -160,6 +163,11 @@ def choose_metrics(
             reason = "compares with real images, and the data set gives none; leave it out of metrics"
         elif count < fewest:
             reason = f"needs at least {fewest} images, got {count}; evaluate more, or leave it out of metrics"
+        elif (most := METRICS[name].max_images) is not None and largest > most:
+            reason = (
+                f"keeps what a network saw in every image, and takes {most} images at most, got {largest}; "
+                "evaluate fewer, or leave it out of metrics"
+            )
         elif side < METRICS[name].min_size:
             least = METRICS[name].min_size
             reason = f"takes images of at least {least}x{least} pixels, got a side of {side}; leave it out of metrics"
@@ -210,7 +218,7 @@ def metric_options(
 
 def measure(
     names: list[str],
-    batches: Iterable[EvaluationBatch],
+    batches: Callable[[int], Iterable[EvaluationBatch]],
     num_images: int,
     protocol: dict[str, Any],
     provenance: dict[str, Any],
@@ -219,12 +227,13 @@ def measure(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     reference: ReferenceCache | None = None,
     bands: BandPower | None = None,
+    unfinished: UnfinishedEvaluation | None = None,
 ) -> list[Record]:
     """Compute metrics, and the power by frequency band, in one pass.
 
     Args:
         names: metrics, in the order of the result.
-        batches: real and generated images, this process's share of them.
+        batches: of real and generated images, this process's share of them without the first so many.
         num_images: number of generated images over all processes, for the progress bar and the check against each
             metric's minimum.
         protocol: what holds for all values; each metric adds its own part.
@@ -234,6 +243,7 @@ def measure(
         options: further arguments of metrics, by name.
         reference: all real images again, for metrics that keep what a network saw in them; None keeps nothing.
         bands: for the size of the images, see ``band_power_of``; None records no bands.
+        unfinished: what an evaluation that was cut has left, to go on from and to save to; None does neither.
     Returns:
         One record per name, and one of the bands; a metric whose weights are absent has no value and says how to get
         them.
@@ -267,11 +277,25 @@ def measure(
                 metric.set_reference(reference.features(metric.extractor, metric.output))
             referenced.add(name)
 
+    # Go on where the same evaluation was cut, by the same code and on the same kind of machine.
+    code = {**provenance, **code_version(), "environment": environment()}
+    states: dict[str, Metric] = {**metrics, **({} if bands is None else {BANDS: bands})}
+    done = Progress()
+    if unfinished is not None:
+        means = {name: metric.protocol() for name, metric in metrics.items()}
+        done = unfinished.resume(states, {"protocol": protocol, "of": code, "metrics": means, "images": num_images})
+        if done.batches and distributed.rank() == 0:
+            print(f"going on after {done.images} images of an evaluation that was cut")
+
+    def seconds() -> float:
+        """What this evaluation took, over all sessions."""
+        return done.seconds + time.perf_counter() - began
+
     # One pass over the images gives each metric what it takes, so that none is generated or kept twice. In synthesis,
     # which has no pairs, one of the two sets may end before the other: its batches are then empty.
-    total = -(-num_images // distributed.world_size())
-    with progress_bar(total, "evaluating", "image", shown=distributed.rank() == 0) as bar:
-        for batch in batches:
+    total, images = -(-num_images // distributed.world_size()), done.images
+    with progress_bar(total, "evaluating", "image", initial=done.images, shown=distributed.rank() == 0) as bar:
+        for number, batch in enumerate(batches(done.batches), done.batches + 1):
             real, fake = batch.real.to(device), batch.fake.to(device)
             for name, metric in metrics.items():
                 try:
@@ -295,6 +319,9 @@ def measure(
             if bands is not None:
                 bands.update(real, fake)
             bar.update(len(fake))
+            images += len(fake)
+            if unfinished is not None and number % SAVE_EVERY == 0:
+                unfinished.save(states, Progress(number, images, seconds()))
 
     # Metrics add up over the processes before they compute, so that what one of them refuses all of them refuse.
     with warnings.catch_warnings():
@@ -310,9 +337,9 @@ def measure(
     # A record for each metric, with or without a value, and one for the bands.
     common: dict[str, Any] = {
         "num_images": num_images,
-        "provenance": {**provenance, **code_version(), "environment": environment()},
+        "provenance": code,
         "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "seconds": round(time.perf_counter() - began, 2),
+        "seconds": round(seconds(), 2),
     }
     records = [
         Record(

@@ -74,7 +74,7 @@ class RealImages:
 
 
 def generated_images(
-    model: Model, task: Task, num_images: int, real: RealImages, seed: int
+    model: Model, task: Task, num_images: int, real: RealImages, seed: int, done: int = 0
 ) -> Iterator[EvaluationBatch]:
     """Batches of generated images beside real ones; each process makes its share of the batches.
 
@@ -85,13 +85,14 @@ def generated_images(
         num_images: images to generate.
         real: the images to compare with, as many as are generated unless the task is synthesis.
         seed: of the evaluation.
+        done: batches of this process to leave out, the first ones.
     Raises:
         UserError: if the model makes NaN or infinities.
     """
     device = next(model.parameters()).device
     dataset = real.dataset
     no_images = torch.empty(0, 3, *dataset.image_size, dtype=torch.uint8)
-    for first in distributed.share(range(0, max(num_images, real.count), real.batch_size)):
+    for first in distributed.share(range(0, max(num_images, real.count), real.batch_size))[done:]:
         indices = np.arange(first, max(first, min(first + real.batch_size, num_images)))
         index = torch.from_numpy(indices)
 

@@ -68,7 +68,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_pairs(
-    files: Sequence[tuple[Path, Path]], sizes: Sequence[tuple[int, int]], batch_size: int
+    files: Sequence[tuple[Path, Path]], sizes: Sequence[tuple[int, int]], batch_size: int, done: int = 0
 ) -> Iterator[EvaluationBatch]:
     """Batches of pairs, each batch of one image size; each process reads its share of the batches.
 
@@ -76,6 +76,7 @@ def read_pairs(
         files: pairs of a real and a generated image, whose order is kept.
         sizes: (H, W) of each real image.
         batch_size: pairs of a batch at most; it ends early where the size changes.
+        done: batches of this process to leave out, the first ones.
     Raises:
         UserError: if an image cannot be read, or has another size than its partner.
     """
@@ -86,7 +87,7 @@ def read_pairs(
             plan.append([])
         plan[-1].append(position)
 
-    for positions in distributed.share(plan):
+    for positions in distributed.share(plan)[done:]:
         pairs = []
         for real_file, fake_file in (files[position] for position in positions):
             real, fake = _read_image(real_file), _read_image(fake_file)

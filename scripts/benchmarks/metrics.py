@@ -1,4 +1,4 @@
-"""Metrics beside what others use: the authors' per-image code, pytorch-fid, scikit-image, lpips."""
+"""Metrics beside what others use: the authors' per-image code, pytorch-fid, torch-fidelity, scikit-image, lpips."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -12,7 +12,7 @@ from torch import Tensor
 from ffl.images import from_uint8
 from ffl.metrics.features import EfficientNetFeatures
 from ffl.metrics.frechet import frechet_distance
-from ffl.metrics.inception import InceptionFID, load_inception
+from ffl.metrics.inception import InceptionFID, Preprocess, load_inception
 from ffl.metrics.lpips import untrained_lpips
 from ffl.metrics.pixel import lfd, psnr
 from ffl.metrics.ssim import ssim
@@ -49,6 +49,7 @@ def measure(conditions: Conditions) -> Iterator[dict[str, Any]]:
     from pytorch_fid import inception as pytorch_fid
     from pytorch_fid.fid_score import calculate_frechet_distance
     from skimage.metrics import structural_similarity
+    from torch_fidelity import feature_extractor_inceptionv3 as torch_fidelity
 
     device, small = conditions.device, conditions.small
     values: dict[str, Any] = {}
@@ -113,25 +114,33 @@ def measure(conditions: Conditions) -> Iterator[dict[str, Any]]:
     torch.manual_seed(0)
     state = {key: value.clone() for key, value in InceptionFID().state_dict().items()}
     with mock.patch.object(pytorch_fid, "load_state_dict_from_url", return_value=state):
-        their_network = pytorch_fid.InceptionV3().to(device).eval()
+        by_pytorch_fid = pytorch_fid.InceptionV3().to(device).eval()
+    with mock.patch.object(torch_fidelity, "load_state_dict_from_url", return_value=state):
+        by_torch_fidelity = torch_fidelity.FeatureExtractorInceptionV3("inception", ["2048"]).to(device).eval()
     network = load_inception(state).to(device)
     count = 1 if small else INCEPTION_BATCH
     batch = torch.randint(0, 256, (count, 3, 64, 64), dtype=torch.uint8, device=device)
-    actions = {
-        "ours": partial(keep, "ours", lambda: network.features(batch)["2048"]),
-        "peer": partial(keep, "peer", lambda: their_network(batch / 255)[0][..., 0, 0]),
+    peers: dict[str, tuple[Preprocess, Callable[[], Tensor]]] = {
+        "pytorch-fid": ("pytorch_fid", lambda: by_pytorch_fid(batch / 255)[0][..., 0, 0]),
+        "torch-fidelity": ("torch_fidelity", lambda: by_torch_fidelity(batch)[0]),
     }
-    with torch.no_grad():
-        times = alternate(actions, conditions.rounds or INCEPTION_ROUNDS, device)
-    error = (values["ours"] - values["peer"]).abs().max() / values["peer"].abs().max()
-    yield {
-        "metric": "inception features",
-        "images": count,
-        "peer": "pytorch-fid",
-        **times.medians(),
-        "difference": float(error),
-        "targets": [at_most("time over pytorch-fid's", times.ratio("ours", "peer"), 1.0)],
-    }
+    for peer, (preprocess, features) in peers.items():
+        actions = {
+            "ours": partial(keep, "ours", lambda preprocess=preprocess: network.features(batch, preprocess)["2048"]),
+            "peer": partial(keep, "peer", features),
+        }
+        with torch.no_grad():
+            times = alternate(actions, conditions.rounds or INCEPTION_ROUNDS, device)
+        error = (values["ours"] - values["peer"]).abs().max() / values["peer"].abs().max()
+        yield {
+            "metric": "inception features" if peer == "pytorch-fid" else f"inception features of {peer}",
+            "images": count,
+            "peer": peer,
+            **times.medians(),
+            "images_per_second": count / times.seconds("ours"),
+            "difference": float(error),
+            "targets": [at_most(f"time over {peer}'s", times.ratio("ours", "peer"), 1.0)],
+        }
 
     # The embedded networks beside those that they stand in for, from the same 8-bit images; random weights again.
     extractor = EfficientNetFeatures(efficientnet_lite.load_efficientnet_lite0(efficientnet_lite.random_weights()), {})

@@ -42,6 +42,7 @@ def test_the_signature_joins_the_options_of_three_functions(flowers: type[FileIm
         "workers": None,
         "cache": None,
         "decoder": "pillow",
+        "shards": None,
         "exif_orientation": False,
         "test_fraction": 0.25,
     }

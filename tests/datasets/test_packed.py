@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from image_files import encoded, fill, noise
-from PIL import Image
+from image_files import encoded, noise
 
 from datasets import ImageDataset, build_dataset, files, packed
 from ffl.decoding import decode_rgb
@@ -16,21 +15,6 @@ from ffl.errors import UserError
 IMAGES = {"name": "folder", "folder": "images", "image_size": 8, "test_fraction": 0.5, "horizontal_flip": True}
 PAIRS = {"name": "facades", "image_size": 8, "load_size": 10}
 MAPS = {"name": "ade20k", "image_size": 8, "load_size": 10, "horizontal_flip": True}
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A folder of images, pairs, and photographs with label maps."""
-    fill(tmp_path / "images", 12)
-    fill(tmp_path / "facades" / "train", 6, size=(12, 24))
-    for kind, suffix in (("images", "jpg"), ("annotations", "png")):
-        for split in ("training", "validation"):
-            (tmp_path / "ade20k" / kind / split).mkdir(parents=True)
-            for number in range(6):
-                picture = noise(12, 12, seed=number)
-                picture = picture if kind == "images" else Image.fromarray(np.asarray(picture)[..., 0] % 151)
-                picture.save(tmp_path / "ade20k" / kind / split / f"{number}.{suffix}")
-    return tmp_path
 
 
 def open_split(root: Path, options: dict[str, Any], split: str = "train", **more: Any) -> ImageDataset:

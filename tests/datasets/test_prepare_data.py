@@ -1,44 +1,13 @@
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from image_files import fill
 from oracles import SHARED
+from prepare_script import SCRIPT, Doctor
 
 from ffl.errors import UserError
-from ffl.training.command import read_words
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare_data.py"
-
-
-class Doctor:
-    """The script as a module, and its exit status for words of a command line."""
-
-    def __init__(self, module: ModuleType) -> None:
-        self.module = module
-
-    def main(self, words: list[str]) -> int:
-        try:
-            run = self.module.main
-            _, values = read_words(run, words)
-            run(**values)
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
-
-@pytest.fixture(scope="module")
-def doctor() -> Doctor:
-    spec = importlib.util.spec_from_file_location("prepare_data", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["prepare_data"] = module
-    spec.loader.exec_module(module)
-    return Doctor(module)
 
 
 def cells(output: str, name: str) -> list[str]:

@@ -61,6 +61,7 @@ def test_inception_score_closed_forms() -> None:
 
 def test_kernel_distance_by_explicit_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ffl.metrics.kid.ROWS", 3)  # several uneven blocks
+    monkeypatch.setattr("ffl.metrics.kid.COLUMNS", 2)
     real, fake = torch.randn(7, 5, dtype=torch.float64), torch.randn(4, 5, dtype=torch.float64) + 0.5
 
     def mean_kernel(x: Tensor, y: Tensor, distinct: bool) -> float:

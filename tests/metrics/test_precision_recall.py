@@ -19,6 +19,7 @@ def explicit(points: Tensor, cover: Tensor, k: int) -> float:
 @pytest.mark.parametrize("k", [1, 3, 6])
 def test_equals_distances_pair_by_pair(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ffl.metrics.precision_recall.ROWS", 5)  # several uneven blocks
+    monkeypatch.setattr("ffl.metrics.precision_recall.COLUMNS", 9)
     generator = torch.Generator().manual_seed(k)
     cover = torch.randn(23, 4, generator=generator) + 100  # far from zero: products alone would lose digits
     points = 1.5 * torch.randn(31, 4, generator=generator) + 100

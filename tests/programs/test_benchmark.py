@@ -139,7 +139,9 @@ def test_metrics_are_measured_and_equal_their_peers(tmp_path: Path) -> None:
     for name in ("psnr 16x16", "lfd 16x16", "ssim 16x16"):
         assert rows[name]["difference"] < 1e-9
     assert rows["frechet distance"]["targets"][1]["value"] < 1e-9
-    assert rows["inception features"]["difference"] < 1e-4
+    for name in ("inception features", "inception features of torch-fidelity"):
+        assert rows[name]["difference"] < 1e-4
+        assert rows[name]["images_per_second"] == pytest.approx(1 / rows[name]["ours_s"])
     assert rows["ssim 16x16"]["skimage_s"] > 0
     for name in ("efficientnet-lite0 features", "st-lpips (alex) 64x64"):
         (target,) = rows[name]["targets"]

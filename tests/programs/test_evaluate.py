@@ -20,7 +20,9 @@ import train
 from datasets import ImageDataset, build_dataset
 from ffl.errors import UserError
 from ffl.images import from_uint8, to_uint8
+from ffl.metrics import METRICS
 from ffl.metrics.features import EfficientNetFeatures, build_extractor
+from ffl.training.evaluation import choose_metrics
 from ffl.training.program import compose
 from ffl.training.record import read_records
 from ffl.training.run_directory import RunDirectory
@@ -317,6 +319,19 @@ def test_label_maps_alone_are_enough_to_generate(painted: Path, monkeypatch: pyt
     assert len(list((painted / "out" / "semantic_images").glob("*.png"))) == 6
     with pytest.raises(UserError, match="psnr: compares with real images, and the data set gives none"):
         measure("run=outputs/spade", "metrics=[psnr]")
+
+
+def test_what_keeps_features_takes_a_bounded_number_of_images() -> None:
+    def chosen(requested: list[str] | None, num_images: int, num_real: int) -> list[str]:
+        return choose_metrics(requested, "synthesis", "celeba", num_images, num_real, 64)
+
+    bounded = {"is", "kid", "is_effnet_lite0", "kd_effnet_lite0", "precision", "recall"}
+    assert bounded <= set(chosen(None, 50_000, 50_000))
+    assert set(chosen(None, 50_000, 50_000)) - set(chosen(None, 50_001, 3000)) == bounded
+    sets = {name for name in bounded if METRICS[name].inputs == "sets"}  # of the real images too
+    assert set(chosen(None, 50_000, 50_000)) - set(chosen(None, 3000, 50_001)) == sets
+    with pytest.raises(UserError, match=r"kid: keeps what .* takes 50000 images at most, got 199599; evaluate"):
+        chosen(["fid", "kid"], 10, 199_599)
 
 
 def test_from_uint8_is_what_models_see() -> None:

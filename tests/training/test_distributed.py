@@ -487,7 +487,10 @@ def _measure_features(folder: str) -> None:
         evaluation.EvaluationBatch(real[0][:0], images, [], where) for images, where in zip(fake, places, strict=True)
     ]
     reference = evaluation.ReferenceCache(Path(folder), list(real), 33)
-    share = distributed.share(batches)
+
+    def share(done: int) -> list[evaluation.EvaluationBatch]:
+        return distributed.share(batches)[done:]
+
     records = evaluation.measure(["fid", "is"], share, 25, {}, {}, torch.device("cpu"), reference=reference)
     print(json.dumps({record.metric: record.value for record in records} | {"floor": records[0].floor}))
     distributed.stop()
