@@ -90,8 +90,9 @@ def test_values_do_not_depend_on_the_batch_size(finished: Path, monkeypatch: pyt
     bands = bands_in(finished / task)
     assert len(bands) == 2
     assert (bands[0]["error"] is None) == (task == "synthesis")
+    # Coherence is of the order of 1 by nature: near 0 a pixel that is rounded otherwise changes all of its digits.
     for kind in ("real", "fake", *(["error", "coherence"] if task != "synthesis" else [])):
-        assert bands[0][kind] == pytest.approx(bands[1][kind], rel=1e-4)
+        assert bands[0][kind] == pytest.approx(bands[1][kind], rel=1e-4, abs=1e-5 if kind == "coherence" else None)
 
 
 def bands_in(folder: Path) -> list[dict]:
