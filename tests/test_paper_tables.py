@@ -91,6 +91,13 @@ def small_vae() -> dict[str, tuple[str, str, dict[str, Any]]]:
     return {row: ("vae", "photos", {**small, **change}) for row, change in changes.items()}
 
 
+def in_bfloat16(model: str, dataset: str) -> dict[str, tuple[str, str, dict[str, Any]]]:
+    """Without and with FFL in float32, and again with the preset for processors that have bfloat16."""
+    half = {"trainer.accelerator": "cpu", "trainer.precision": "bf16"}
+    changes = {"fp32_without": {}, "bf16_without": half, "fp32_with": FFL, "bf16_with": {**FFL, **half}}
+    return {row: (model, dataset, change) for row, change in changes.items()}
+
+
 AE = ("ae", "celeba")
 # Table and group: row to model, data set, and all that differs from what they have by themselves.
 RUNS = {
@@ -122,6 +129,8 @@ RUNS = {
     ("photos", "reconstruction"): pair("photos", "ae", "photos"),
     ("photos_vae", "reconstruction"): small_vae(),
     ("presets", "reconstruction"): presets("ae", "photos"),
+    ("bf16", "reconstruction"): in_bfloat16("ae", "photos"),
+    ("bf16", "translation"): in_bfloat16("pix2pix", "facades"),
 }
 QUOTED = {"crn", "sims", "pix2pixhd"}
 
