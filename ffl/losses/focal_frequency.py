@@ -31,6 +31,13 @@ Reduction = Literal["mean", "sum", "none"]
 Transform = Literal["dft", "dct"]
 Ablation = Literal["none", "no_freq", "no_phase", "no_ampli", "no_focal"]
 Prior = str | Tensor | SpectralPrior
+# Found once and here: torch.compile of older versions does not see through get_args.
+CHOICES = {
+    "reduction": get_args(Reduction),
+    "transform": get_args(Transform),
+    "ablation": get_args(Ablation),
+    "dims": tuple(AXES),
+}
 
 # Amplitudes well below this carry no phase in the "no_ampli" ablation. Rounding [-1, 1] to 8 bits puts noise
 # of amplitude 2.3e-3 into each coefficient of an orthonormal spectrum, so phases down there mean nothing.
@@ -426,14 +433,10 @@ def _check_options(
     dims: int,
     prior: Prior | None,
 ) -> None:
-    for name, value, allowed in (
-        ("reduction", reduction, get_args(Reduction)),
-        ("transform", transform, get_args(Transform)),
-        ("ablation", ablation, get_args(Ablation)),
-        ("dims", dims, tuple(AXES)),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    given: dict[str, object] = {"reduction": reduction, "transform": transform, "ablation": ablation, "dims": dims}
+    for name, value in given.items():
+        if value not in CHOICES[name]:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, CHOICES[name]))}, got {value!r}")
     if not 0 <= alpha < math.inf:
         raise ValueError(f"alpha must be finite and at least 0, got {alpha!r}")
     if not isinstance(patch_factor, int) or patch_factor < 1:
