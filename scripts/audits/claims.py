@@ -120,6 +120,7 @@ def subjects(claim: Claim) -> tuple[list[str], list[str]]:
     """The models and the data sets that a claim is about, in the words and the order of the pairs."""
     pairs, words = read_pairs(), words_in(claim.arguments)
     named = {name for name in pairs if name in (*words, *claim.about) or claim.operator == "every_pair_better"}
+    of_pairs = {name: trained_in(pair.table, pair.with_ffl.row, pair.group) for name, pair in pairs.items()}
     # A row of a table is of the pair that trains the same model on the same data, for the same task.
     trained = [
         trained_in(claim.table, row, group)
@@ -128,15 +129,11 @@ def subjects(claim: Claim) -> tuple[list[str], list[str]]:
         if claim.table in table_names() and group in read_table(claim.table).groups
         if row in read_table(claim.table).rows and group in read_table(claim.table).rows[row].runs
     ]
-    named |= {name for name, pair in pairs.items() if trained_in(pair.table, pair.with_ffl.row, pair.group) in trained}
+    named |= {name for name, run in of_pairs.items() if run in trained}
     # The cost of a model is that on any data set.
     models = [pair.model for name, pair in pairs.items() if name in named]
     if claim.operator == "negligible_cost":
-        models = [
-            pair.model
-            for pair in pairs.values()
-            if trained_in(pair.table, pair.with_ffl.row, pair.group)[0] == claim.arguments["model"]
-        ]
+        models = [pairs[name].model for name, (model, _, _) in of_pairs.items() if model == claim.arguments["model"]]
     data = [pair.data for name, pair in pairs.items() if name in named]
     return list(dict.fromkeys(models)), list(dict.fromkeys(data))
 

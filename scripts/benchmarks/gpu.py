@@ -13,7 +13,7 @@ from ffl import FocalFrequencyLoss
 from ffl.errors import UserError
 from ffl.training.precision import allow_tf32
 from scripts.benchmarks.steps import step_on_random_images
-from scripts.benchmarks.timing import Action, Conditions, Times, alternate, peak_memory
+from scripts.benchmarks.timing import Action, Conditions, Times, alternate, differentiate, peak_memory
 
 # Model: data set that its options are taken from, size and batch size of the paper (Appendix B.1) on one GPU.
 STEPS = {
@@ -59,21 +59,20 @@ def time_loss(shape: tuple[int, ...], conditions: Conditions) -> dict[str, Any]:
     ours = FocalFrequencyLoss()
     compiled = torch.compile(ours)
 
-    def differentiate(loss: Any) -> None:
-        torch.autograd.grad(loss(fake, real), fake)
-
-    actions: dict[str, Action] = {"eager": partial(differentiate, ours), "compiled": partial(differentiate, compiled)}
+    actions: dict[str, Action] = {
+        name: partial(differentiate, loss, fake, real) for name, loss in (("eager", ours), ("compiled", compiled))
+    }
     if device.type == "cuda":
         # A graph is captured after a few runs on a stream of its own, as torch's documentation asks for.
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):
-                differentiate(ours)
+                actions["eager"]()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            differentiate(ours)
+            actions["eager"]()
         actions["graph"] = graph.replay
     actions["pair"] = lambda: torch.fft.irfft2(torch.fft.rfft2(real), s=real.shape[-2:])
     times = alternate(actions, conditions.rounds or ROUNDS, device)

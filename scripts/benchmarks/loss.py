@@ -14,7 +14,7 @@ import torch
 from ffl import FocalFrequencyLoss
 from ffl.losses.focal_mean import split_patches
 from scripts.benchmarks.rows import at_least, at_most
-from scripts.benchmarks.timing import Action, Conditions, alternate, peak_memory
+from scripts.benchmarks.timing import Action, Conditions, alternate, differentiate, peak_memory
 
 SHAPES = ((128, 3, 64, 64), (8, 3, 256, 256), (1, 3, 256, 256), (2, 3, 1024, 1024))
 # Volumes, and clips frame by frame and as a whole: the shape and the number of transformed axes.
@@ -87,14 +87,10 @@ def compare(
     axes, sizes, room = tuple(range(-dims, 0)), planes.shape[-dims:], torch.empty_like(planes)
     fake.requires_grad_()
 
-    def differentiate(loss: torch.nn.Module) -> None:
-        # Not backward(): generated images are no leaf of the graph, and nothing keeps their gradient.
-        torch.autograd.grad(loss(fake, real), fake)
-
     actions: dict[str, Action] = {}
     memory = {}
     for name, loss in kinds.items():
-        action = partial(differentiate, loss)
+        action = partial(differentiate, loss, fake, real)
         action()  # what is made once and kept is not the step's
         actions[name], memory[name] = action, peak_memory(action, device)
     actions["pair"] = lambda: torch.fft.irfftn(torch.fft.rfftn(planes, dim=axes), s=sizes, dim=axes)

@@ -18,7 +18,7 @@ from ffl.losses.fft_l1 import fft_l1_formula
 from ffl.losses.jpeg_frequency import jpeg_weights
 from ffl.losses.wavelet import wavelet_filters
 from scripts.benchmarks.rows import at_least
-from scripts.benchmarks.timing import Action, Conditions, alternate
+from scripts.benchmarks.timing import Action, Conditions, alternate, differentiate
 
 SHAPES = ((128, 3, 64, 64), (8, 3, 256, 256), (2, 3, 1024, 1024))
 CLIPS = ((16, 3, 8, 64, 64), (1, 3, 16, 256, 256))
@@ -44,8 +44,8 @@ def measure(conditions: Conditions) -> Iterator[dict[str, Any]]:
             fake.requires_grad_()
             torch.testing.assert_close(ours(fake, real), published(fake, real), rtol=1e-4, atol=0)
             actions: dict[str, Action] = {
-                "ours": partial(_differentiate, ours, fake, real),
-                "published": partial(_differentiate, published, fake, real),
+                "ours": partial(differentiate, ours, fake, real),
+                "published": partial(differentiate, published, fake, real),
             }
             times = alternate(actions, conditions.rounds or ROUNDS, conditions.device)
             speedup = times.ratio("published", "ours")
@@ -56,11 +56,6 @@ def measure(conditions: Conditions) -> Iterator[dict[str, Any]]:
                 "speedup": speedup,
                 "targets": [at_least("speed-up", speedup, 1.0)],
             }
-
-
-def _differentiate(loss: Callable[[Tensor, Tensor], Tensor], fake: Tensor, real: Tensor) -> None:
-    # Not backward(): generated images are no leaf of the graph, and nothing keeps their gradient.
-    torch.autograd.grad(loss(fake, real), fake)
 
 
 def published_wavelet(fake: Tensor, real: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 Action = Callable[[], object]
@@ -114,6 +115,12 @@ def alternate(actions: Mapping[str, Action], rounds: int, device: torch.device) 
             else:
                 seconds[name].append(spent)
     return Times(seconds)
+
+
+def differentiate(loss: Callable[[Tensor, Tensor], Tensor], fake: Tensor, real: Tensor) -> None:
+    """A call of a loss, forward and backward to the generated images."""
+    # Not backward(): generated images are no leaf of the graph, and nothing keeps their gradient.
+    torch.autograd.grad(loss(fake, real), fake)
 
 
 def round_order(names: Mapping[str, object], number: int) -> list[str]:

@@ -1,6 +1,5 @@
 """What each frequency loss does to each frequency band, from the records of the table of losses."""
 
-import statistics
 from typing import Any
 
 import numpy as np
@@ -8,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from ffl.errors import UserError
-from ffl.metrics.bands import band_labels, by_band
+from ffl.metrics.bands import band_labels
 from ffl.training.record import Record
+from scripts.figures.band_curves import IDENTITY, over_seeds
 from scripts.figures.runs import Drawing, TableRun, command
 from scripts.figures.style import DIVERGING, PAGE_WIDTH, SMALL, Sheet
 from scripts.tables import by_seed, read_records_of, read_table
@@ -50,12 +50,13 @@ def loss_bands_figure(*, scale: str = "cpu") -> Drawing:
 
     values: dict[str, Any] = {}
     for group, rows in drawn.items():
-        means = {row: _mean_by_band(measured) for row, measured in rows.items()}
+        summaries = {row: over_seeds(measured) for row, measured in rows.items()}
+        means = {row: {key: summary[key]["mean"] for key in QUANTITIES} for row, summary in summaries.items()}
         base = means[BASELINE]
         edges = (next(iter(rows[BASELINE].values())).details or {})["edges"]
         values[table.groups[group].title] = {
             "bands": [label.replace(" to ", "–").replace(" and more", "+") for label in band_labels(edges)[1:]],
-            "seeds": {_label(row): list(measured) for row, measured in rows.items()},
+            "seeds": {_label(row): summary["seeds"] for row, summary in summaries.items()},
             "power": {_label(row): mean["power"] for row, mean in means.items()},
             "error": {
                 _label(row): [a / b for a, b in zip(mean["error"], base["error"], strict=True)]
@@ -90,9 +91,7 @@ def loss_bands_figure(*, scale: str = "cpu") -> Drawing:
     )
     sheet.caption(caption)
     runs = {
-        f"{TABLE} {row} {group} seed {seed}": {
-            key: record.provenance[key] for key in ("run", "seed", "step", "checkpoint_sha256")
-        }
+        f"{TABLE} {row} {group} seed {seed}": {key: record.provenance[key] for key in IDENTITY}
         for group, rows in drawn.items()
         for row, measured in rows.items()
         for seed, record in measured.items()
@@ -102,15 +101,6 @@ def loss_bands_figure(*, scale: str = "cpu") -> Drawing:
 
 def _label(row: str) -> str:
     return " ".join(read_table(TABLE).rows[row].labels)
-
-
-def _mean_by_band(measured: dict[int, Record]) -> dict[str, list[float]]:
-    """Power, error and coherence in each band, the mean over seeds."""
-    runs = [by_band(record.details or {}) for record in measured.values()]
-    return {
-        quantity: [statistics.fmean(values) for values in zip(*(run[quantity] for run in runs), strict=True)]
-        for quantity in QUANTITIES
-    }
 
 
 def _draw_map(
