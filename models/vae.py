@@ -5,8 +5,9 @@ No code of it has been published. Where the text leaves something open, this fil
 - "After an input layer the number of feature channels is 64": the input layer is the first of the stride-2 blocks,
   since four blocks bring 64x64 to 4x4 and every convolution has stride 2. Channels at 64x64: 64, 128, 256, 512.
 - Batch normalisation follows every convolution except the last.
-- The weight of the KL term is not printed. With ``kl_weight=1`` the loss is the evidence lower bound of a Gaussian
-  decoder of unit variance, scaled so that its reconstruction term is the mean squared error: MSE + 2 KL / (C H W).
+- The loss is MSE + c KL, the mean squared error over values and the KL divergence summed over latent dimensions. Its
+  weight c is not printed. The evidence lower bound of a Gaussian decoder of unit variance would have c = 2 / (C H W),
+  which is 1.6e-4 at 64x64 and a sixteenth of that at 256x256.
 - Reconstructions at evaluation use the mean of the posterior, not a sample.
 """
 
@@ -83,7 +84,7 @@ class VariationalAutoencoder(Model):
         channels: after the first block; each block doubles them.
         max_channels: limit of the doubling.
         mse_weight: of the reconstruction term; 0 leaves it out.
-        kl_weight: of the KL divergence (Eq. 10 of Kingma and Welling) relative to the evidence lower bound.
+        kl_weight: of the KL divergence (Eq. 10 of Kingma and Welling) beside the mean squared error.
         lr: learning rate of Adam.
         betas: of Adam.
     """
@@ -98,7 +99,7 @@ class VariationalAutoencoder(Model):
         channels: Count = 64,
         max_channels: Count = 512,
         mse_weight: NonNegative = 1.0,
-        kl_weight: NonNegative = 1.0,
+        kl_weight: NonNegative = 1.6276e-4,
         lr: Positive = 1e-3,
         betas: tuple[Decay, Decay] = (0.9, 0.999),
     ) -> None:
@@ -135,10 +136,7 @@ class VariationalAutoencoder(Model):
         real, fake = batch["image"], batch["fake"]
         own = {"mse": self.mse_weight * F.mse_loss(fake, real)} if self.mse_weight else {}
         if self.kl_weight:
-            # The evidence lower bound sums squared errors over C H W values and halves them, and MSE is their mean: the
-            # same factor 2 / (C H W) keeps the balance of the two terms.
-            kl = kl_divergence(batch["mean"], batch["log_variance"]).mean()
-            own["kl"] = self.kl_weight * 2 * kl / real[0].numel()
+            own["kl"] = self.kl_weight * kl_divergence(batch["mean"], batch["log_variance"]).mean()
         return self.objective(fake, real, own)
 
     def protocol(self, task: Task) -> dict[str, str | float | bool]:
