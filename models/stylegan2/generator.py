@@ -184,10 +184,10 @@ class SynthesisBlock(nn.Module):
             x = self.const.expand(len(ws), -1, -1, -1)
         assert x is not None
         x = x.to(dtype=dtype, memory_format=torch.channels_last)
-        for layer, w, noise in zip(self.layers, ws.unbind(1), noises, strict=False):
+        for layer, w, noise in zip(self.layers, ws[:, :-1].unbind(1), noises, strict=True):
             x = layer(x, w, noise)
         # Skip connections in place of progressive growing: every resolution adds its part of the image.
-        contribution = self.to_rgb(x, ws[:, len(self.layers)])
+        contribution = self.to_rgb(x, ws[:, -1])
         return x, contribution if image is None else upsample2d(image, self.fir) + contribution
 
 
