@@ -22,6 +22,7 @@ from scripts.audits.gains import (
     low_bands,
     when_it_helps,
 )
+from scripts.audits.gaps import empty_cells
 from scripts.audits.operators import effect, in_band, judge_claim
 from scripts.audits.verdicts import CONFIDENCE, Numbers, judge, matched
 from scripts.tables import PUBLISHED
@@ -156,6 +157,7 @@ def build_report(ours: OurSource, command: str) -> Json:
         "settings": [ablation_setting(paper, ours, row) for row in ABLATIONS],
         "bands": [band_table(ours, rows) for rows in compared_rows()],
         "gains": when_it_helps(ours),
+        "empty_cells": empty_cells(ours),
         "pictures_alone": read_claims_file()["pictures_alone"],
         "tables": {name: file_sha256(path) for name, path in ours.files_read().items()},
         "own_tables": [name for name, path in ours.files_read().items() if PUBLISHED not in path.parents],
@@ -345,6 +347,19 @@ def markdown(report: Json) -> str:
                 lines.append(f"| {' | '.join([*head, *numbers, distance])} |")
     lines += ["", "The printed numbers fit:", ""]
     lines += [f"- {fit['row']}: {commands_as_code(fit['verdict'])}" for fit in report["settings"]]
+
+    # What the tables lack, by reason.
+    lines += ["", "## Cells without a number", ""]
+    total = sum(gap["count"] for gap in report["empty_cells"])
+    lines += [f"{total} cells of our tables are empty. Rows are named where not all of them lack a metric.", ""]
+    for gap in report["empty_cells"]:
+        lines.append(f"- {gap['count']}: {commands_as_code(gap['reason'])}")
+        for place in gap["places"]:
+            table = place["table"].replace("table", "Table ") + (f", {place['group']}" if place["group"] else "")
+            few = len(place["rows"]) <= len(place["others"])
+            named = "; ".join(place["rows"]) if few else "all but " + "; ".join(place["others"])
+            which = f" ({named})" if place["others"] else ""
+            lines.append(f"  - {table}: {', '.join(place['metrics'])}{which}")
 
     # Every claim with the numbers that its verdicts rest on.
     lines += ["", "## Claim by claim, with the numbers", ""]

@@ -6,7 +6,7 @@ marks and notes.
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ffl.metrics import METRICS
@@ -117,10 +117,10 @@ class Pivot:
     cells: Cells
 
 
-def make_pivot(table: Table, results: TableResults) -> Pivot:
-    """The records of a table beside the paper's numbers."""
+def gather_cells(records: Iterable[Record]) -> Cells:
+    """The records of a table by cell, with those that follow from others."""
     cells: dict[tuple[str, str, str], dict[int, Record]] = {}
-    for record in results.records:
+    for record in records:
         where = record.provenance
         cells.setdefault((where["row"], where["group"], record.metric), {})[where["seed"]] = record
     # Coherence follows from the bands, which were recorded before it was a metric. Beyond its octave there is one band.
@@ -129,6 +129,12 @@ def make_pivot(table: Table, results: TableResults) -> Pivot:
         for seed, record in of_pairs.items():
             top = replace(record, metric="coherence_top", value=coherence(record.details or {})[-2])
             cells.setdefault((row_id, group_id, "coherence_top"), {}).setdefault(seed, top)
+    return cells
+
+
+def make_pivot(table: Table, results: TableResults) -> Pivot:
+    """The records of a table beside the paper's numbers."""
+    cells = gather_cells(results.records)
     paper = paper_tables().get(table.name)
     decimals = 3 if paper is None else paper.decimals
 

@@ -19,6 +19,7 @@ from scripts.audit import audit
 from scripts.audits.claims import Claim, read_claims, read_pairs, subjects
 from scripts.audits.evidence import EMBEDDED, OurSource, PaperSource, RowGroup, Source
 from scripts.audits.gains import compared_rows, rank_correlation, when_it_helps
+from scripts.audits.gaps import NOT_MEASURED
 from scripts.audits.operators import difference, effect, judge_claim, shares
 from scripts.audits.report import ablation_setting, band_table, markdown
 from scripts.audits.verdicts import Finding, Item, Numbers, every_part, judge
@@ -625,6 +626,19 @@ def test_the_audit_of_a_small_reproduction(report: dict[str, Any], tmp_path: Pat
     table = next(table for table in report["bands"] if table["name"] == "vanilla AE, CelebA")
     assert [row["band"] for row in table["rows"]] == ["mean", "1 to 2", "2 to 4", "4 and more"]
     assert table["rows"][3]["without"] == {"energy_ratio": 0.25, "error": 4.0, "coherence": -1.0}
+
+    gaps = {gap["reason"]: gap for gap in report["empty_cells"]}
+    (weights,) = [reason for reason in gaps if "inception_fid" in reason]
+    (place,) = gaps[weights]["places"]
+    assert (gaps[weights]["count"], place["table"], place["metrics"]) == (5, "table8", ["FID"])
+    assert (place["rows"][0], place["others"][0]) == ("baseline", "w/o phase")
+    (place,) = gaps["data/dtd: no such folder"]["places"]
+    assert place["rows"] == ["DTD w/o", "DTD w/"]
+    assert place["metrics"][0] == "PSNR"
+    (place,) = [
+        place for place in gaps[NOT_MEASURED]["places"] if place["table"] == "table8" and "SSIM" in place["metrics"]
+    ]
+    assert place["rows"] == gaps[weights]["places"][0]["rows"]
 
     for side in ("paper", "ours"):
         counted = [claim[side]["verdict"] for claim in report["claims"] if claim[side] is not None]
