@@ -129,7 +129,7 @@ class VariationalAutoencoder(Model):
 
     def prepare(self, batch: Batch) -> Batch:
         mean, log_variance = self.encoder(batch["image"])
-        latent = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)  # the reparameterisation trick
+        latent = mean + (0.5 * log_variance).exp() * torch.randn_like(mean, dtype=torch.float32)
         return {**batch, "fake": self.decoder(latent), "mean": mean, "log_variance": log_variance}
 
     def losses(self, batch: Batch, phase: str) -> dict[str, Tensor]:

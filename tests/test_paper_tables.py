@@ -82,11 +82,11 @@ def presets(model: str, dataset: str) -> dict[str, tuple[str, str, dict[str, Any
 
 def small_vae() -> dict[str, tuple[str, str, dict[str, Any]]]:
     """A small VAE without and with FFL, and without it at a quarter of the KL weight."""
-    small = {"dataset.image_size": 32, "model.channels": 32, "model.max_channels": 256}
+    small = {"dataset.image_size": 32, "model.channels": 32, "model.max_channels": 256, "model.kl_weight": 6.4e-4}
     changes: dict[str, dict[str, Any]] = {
         "photos_without": {},
         "photos_with": FFL,
-        "weak_kl": {"model.kl_weight": 0.25},
+        "weak_kl": {"model.kl_weight": 1.6e-4},
     }
     return {row: ("vae", "photos", {**small, **change}) for row, change in changes.items()}
 
@@ -169,6 +169,8 @@ def test_at_the_small_scale_rows_keep_their_settings_and_take_stand_ins(table: s
         dataset, changes = "celeba_64", {**changes, "dataset.image_size": 32, "model.r1_gamma": 0.0128}
     if row == "perceptual":
         changes = {**changes, "loss.perceptual_network": "stlpips_vgg"}
+    if (table, group) == ("losses", "ae"):
+        changes = {**changes, "trainer.epochs": 10}
     if (table, group) == ("losses", "vae"):
         changes = {**changes, "trainer.epochs": 3}
     if (table, group) == ("losses", "pix2pix"):

@@ -216,7 +216,7 @@ class Spade(Model):
         if self.encoder is None:
             return {**batch, "fake": self.generator(batch["semantics"])}
         mean, log_variance = self.encoder(batch["image"])
-        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)  # the reparameterisation trick
+        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean, dtype=torch.float32)
         fake = self.generator(batch["semantics"], z)
         return {**batch, "fake": fake, "mean": mean, "log_variance": log_variance}
 
