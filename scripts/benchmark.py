@@ -12,6 +12,7 @@ gpu         loss and steps in fp32, tf32, bf16 and fp16, channels last, compiled
 bf16        training steps in bfloat16 on a processor, beside float32
 floor       training steps of StyleGAN2 and SPADE, beside their convolutions alone
 determinism what another processor, imitated, changes, without and with trainer.deterministic
+machines    what that makes of the metrics of trained models, beside what a change of seed makes
 peers       whole training steps, beside public implementations checked out below peers=DIR
 growth      cost against image size, batch and data set size; with json=FILE also growth.png and growth.md beside it
 
@@ -54,6 +55,7 @@ Subset = Literal[
     "bf16",
     "floor",
     "determinism",
+    "machines",
     "peers",
     "growth",
 ]

@@ -115,10 +115,9 @@ def _results(
     variables: Mapping[str, str], deterministic: bool, models: list[str], folder: Path, small: bool
 ) -> dict[str, Tensor]:
     """What operations give, and the weights that runs end with, in processes with these environment variables."""
-    environment = {key: value for key, value in os.environ.items() if key not in VARIABLES} | dict(variables)
     word = f"trainer.deterministic={str(deterministic).lower()}"
     path = folder / "operations.pt"
-    _call(["-m", "scripts.benchmarks.determinism", str(path), word], environment)
+    run_python(["-m", "scripts.benchmarks.determinism", str(path), word], variables)
     found: dict[str, Tensor] = torch.load(path, weights_only=True)
     for model in models:
         steps = SMALL_STEPS if small else STEPS
@@ -126,16 +125,21 @@ def _results(
         words += ["model.vgg_weight=0"] if model == "spade" else []
         with tempfile.TemporaryDirectory(dir=folder) as outputs:
             place = [f"output_root={outputs}", f"cache_dir={outputs}/cache", "name=run"]
-            _call(["train.py", *words, *place, word], environment)
+            run_python(["train.py", *words, *place, word], variables)
             state = torch.load(Path(outputs) / "run/checkpoints/last.pt", weights_only=True)["model"]
         weights = [value.flatten() for value in state.values() if value.is_floating_point()]
         found[f"{model}, weights after {steps} steps"] = torch.cat(weights)
     return found
 
 
-def _call(words: list[str], environment: Mapping[str, str]) -> None:
-    """Run python with these words in the checkout."""
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=dict(environment), capture_output=True, text=True)
+def run_python(words: list[str], variables: Mapping[str, str]) -> None:
+    """Run python with these words in the checkout, as on the machine that the environment variables imitate.
+
+    Raises:
+        UserError: if it fails, with its last line.
+    """
+    environment = {key: value for key, value in os.environ.items() if key not in VARIABLES} | dict(variables)
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"python {' '.join(words)}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
 

@@ -6,6 +6,7 @@ import math
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,6 +109,31 @@ def test_bfloat16_is_measured_beside_float32(tmp_path: Path) -> None:
                 Conditions(torch.device("cuda"), (), None, tmp_path, True)
             )
         )
+
+
+def test_machines_are_compared_by_the_metrics_of_the_runs_that_they_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("scripts.benchmarks.machines")
+    small = Conditions(torch.device("cpu"), ("ae", "vae"), None, Path("data"), True)
+
+    # The digits come from the machine that trains, and from nowhere else.
+    words = ["model=ae", "dataset=photos", "trainer.steps=2", "seed=1"]
+    here, there = (module.evaluate(words, module.MACHINES[name]) for name in ("AVX2", "SSE4.2"))
+    assert here == pytest.approx(there, rel=1e-2)
+    assert 5 < here["psnr"] < 20
+
+    def evaluate(words: list[str], variables: dict[str, str]) -> dict[str, float]:
+        seed = int(words[-1].removeprefix("seed="))
+        faster = 0.5 * (variables == module.MACHINES["AVX2"])
+        return dict.fromkeys(module.METRICS, 20.0 + faster + (seed - 1112))
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    (row,) = module.measure(small)
+    assert (row["model"], row["row"]) == ("ae", "photos_without")
+    assert [row["machines"][name]["psnr"] for name in ("here", "AVX2", "SSE4.2")] == [20.0, 20.5, 20.0]
+    assert row["spread_over_machines"]["psnr"] == pytest.approx(0.25)
+    assert row["spread_over_seeds"]["ssim"] == pytest.approx(1.29, abs=0.01)
+    with pytest.raises(UserError, match="imitated for the CPU alone"):
+        list(module.measure(replace(small, device=torch.device("cuda"))))
 
 
 def test_gpu_needs_one() -> None:
