@@ -63,7 +63,7 @@ def test_the_wheel_holds_the_library_and_its_types_alone(wheel: Path) -> None:
     (metadata,) = wheel.glob("*.dist-info/METADATA")
     assert f"\nVersion: {__version__}\n" in metadata.read_text()
     required = [line for line in metadata.read_text().splitlines() if line.startswith("Requires-Dist")]
-    assert [line for line in required if "extra ==" not in line] == ["Requires-Dist: torch>=2.6"]
+    assert [line for line in required if "extra ==" not in line] == ["Requires-Dist: torch>=2.8"]
 
 
 def test_losses_need_torch_alone(wheel: Path) -> None:

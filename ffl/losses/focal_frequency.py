@@ -397,7 +397,7 @@ class FocalFrequencyLoss(nn.Module):
 def _partial_distance(fake: Tensor, real: Tensor, ablation: Ablation, dims: int) -> Tensor:
     """Squared distance of amplitudes alone or of phases alone; of real images, on half a spectrum."""
     transform = torch.fft.fftn if fake.is_complex() else torch.fft.rfftn
-    # Contiguous, since the FFT of torch 2.6 takes no expanded images.
+    # Contiguous, since the FFT of torch 2.8 takes no expanded images.
     spectra = (transform(images.contiguous(), dim=tuple(range(-dims, 0)), norm="ortho") for images in (fake, real))
     if ablation == "no_phase":
         fake_amplitude, real_amplitude = (spectrum.abs() for spectrum in spectra)
