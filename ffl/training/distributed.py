@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -53,13 +54,28 @@ def start(device: torch.device) -> None:
         store = dist.PrefixStore(f"run{next(_runs)}", _base_store)
         # Small decisions travel between CPUs, so that they wait for no GPU.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=WORK_TIMEOUT, store=store, rank=rank, world_size=world_size)
+        with _no_greetings():
+            dist.init_process_group(backend, timeout=WORK_TIMEOUT, store=store, rank=rank, world_size=world_size)
     except (RuntimeError, ValueError) as error:  # torch's DistError is a RuntimeError
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         reason = str(error).split("\n")[0][:200]
         raise UserError(
             f"process {rank} of {world_size} did not meet the others at {where} ({reason}); see that all were started"
         ) from None
+
+
+@contextlib.contextmanager
+def _no_greetings() -> Iterator[None]:
+    """Keep standard output for results: gloo says there that it is connected, in torch 2.8 to 2.10."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def stop() -> None:

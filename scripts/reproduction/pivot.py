@@ -168,6 +168,8 @@ def make_pivot(table: Table, results: TableResults) -> Pivot:
                 ours = theirs = ""
                 if values:
                     ours = number_text(list(values.values()), digits)
+                elif metric == "call":  # a row without losses has none
+                    ours = ""
                 elif group_id in row.runs and ((group_id, metric) in ours_have or not paper):
                     ours = "missing" if measured else "not run"
                 printed = in_print.values[group_id].get(metric) if in_print else None

@@ -149,6 +149,7 @@ def test_a_table_may_tell_what_a_call_of_its_losses_costs() -> None:
     (block,) = make_pivot(table, TableResults("prices", "paper", [], [psnr, call])).blocks
     assert block.metrics == ["psnr", "call"]
     assert head("call") == "ms a call ↓"
+    assert block.lines[0].cells["call"].ours == ""  # the baseline has no loss to time
     assert block.lines[1].cells["call"].ours == f"{1e3 * call.value:.1f}"
 
 
