@@ -96,7 +96,7 @@ METHODS = {
         {"latent_dim": 512, "num_mapping_layers": 8, "channel_base": 16384, "channel_max": 512, "mbstd_group": 8}
         | {"lr": 0.0025, "r1_gamma": 1.0, "r1_interval": 16, "path_length_weight": 2.0, "path_length_interval": 4}
         | {"path_length_shrink": 2, "style_mixing": 0.9, "ema_kimg": 20.0, "ema_rampup": None, "psi": 1.0}
-        | {"num_low_precision": 4, "conv_clamp": 256.0, "noise": "const"},
+        | {"num_low_precision": 4, "low_precision": "float16", "conv_clamp": 256.0, "noise": "const"},
     ),
 }
 PAIRS = pytest.mark.parametrize(("model", "dataset"), SETTINGS)

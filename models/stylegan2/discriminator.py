@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.stylegan2.generator import BOTTOM, block_channels, block_resolutions, low_precision
+from models.stylegan2.generator import BOTTOM, LowPrecision, block_channels, block_dtype, block_resolutions
 from models.stylegan2.layers import EqualizedConv2d, EqualizedLinear
 
 
@@ -57,7 +57,8 @@ class Discriminator(nn.Module):
         channel_max: most feature maps of a layer.
         mbstd_group: images of a group of the minibatch standard deviation.
         clamp: limit of activations, for float16; None for none.
-        num_low_precision: how many of the highest resolutions run in float16 on a GPU.
+        num_low_precision: how many of the highest resolutions run in ``low_precision``.
+        low_precision: "float16", on a GPU only, or "bfloat16".
     """
 
     def __init__(
@@ -68,10 +69,12 @@ class Discriminator(nn.Module):
         mbstd_group: int = 4,
         clamp: float | None = None,
         num_low_precision: int = 0,
+        low_precision: LowPrecision = "float16",
     ) -> None:
         super().__init__()
         self.resolution = resolution
         self.num_low_precision = num_low_precision
+        self.low_precision: LowPrecision = low_precision
         self.mbstd_group = mbstd_group
         sizes = block_resolutions(resolution)[:0:-1]
         channels = block_channels(resolution, channel_base, channel_max)
@@ -96,8 +99,7 @@ class Discriminator(nn.Module):
             raise ValueError(f"expected images (N, {', '.join(map(str, expected))}), got {tuple(images.shape)}")
         x = images.contiguous(memory_format=torch.channels_last)
         for name, block in self.blocks.items():
-            half = low_precision(int(name), self.resolution, self.num_low_precision, x.device)
-            x = x.to(torch.float16 if half else images.dtype)
+            x = x.to(block_dtype(int(name), self.resolution, self.num_low_precision, self.low_precision, images))
             x = block(self.from_rgb(x) if int(name) == self.resolution else x)
         # The variety of a minibatch shows the discriminator a generator that makes the same image again and again.
         x = self.conv(minibatch_stddev(x.to(images.dtype), self.mbstd_group))

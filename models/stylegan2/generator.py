@@ -15,6 +15,7 @@ MAPPING_LR_MULTIPLIER = 0.01  # a deep mapping network is unstable at the learni
 W_AVERAGE_DECAY = 0.995
 
 Noise = Literal["const", "random", "none"] | Sequence[Tensor]
+LowPrecision = Literal["float16", "bfloat16"]
 
 
 def block_resolutions(resolution: int) -> list[int]:
@@ -27,9 +28,10 @@ def block_channels(resolution: int, channel_base: int, channel_max: int) -> int:
     return min(channel_base // resolution, channel_max)
 
 
-def low_precision(resolution: int, largest: int, count: int, device: torch.device) -> bool:
-    """Whether a block runs in float16: the ``count`` highest resolutions, on a GPU only."""
-    return device.type == "cuda" and resolution << count > largest
+def block_dtype(resolution: int, largest: int, count: int, low: LowPrecision, like: Tensor) -> torch.dtype:
+    """Of a block: for the ``count`` highest resolutions bfloat16, or on a GPU float16; otherwise that of ``like``."""
+    is_low = resolution << count > largest and (low == "bfloat16" or like.is_cuda)
+    return getattr(torch, low) if is_low else like.dtype
 
 
 class MappingNetwork(nn.Module):
@@ -202,10 +204,12 @@ class SynthesisNetwork(nn.Module):
         channel_max: int,
         clamp: float | None,
         num_low_precision: int,
+        low_precision: LowPrecision,
     ) -> None:
         super().__init__()
         self.resolution = resolution
         self.num_low_precision = num_low_precision
+        self.low_precision: LowPrecision = low_precision
         self.blocks = nn.ModuleDict()
         channels = None
         for size in block_resolutions(resolution):
@@ -245,13 +249,13 @@ class SynthesisNetwork(nn.Module):
         start = 0
         for name, block in self.blocks.items():
             count = len(block.layers)  # type: ignore[arg-type]
-            half = low_precision(int(name), self.resolution, self.num_low_precision, ws.device)
+            dtype = block_dtype(int(name), self.resolution, self.num_low_precision, self.low_precision, ws)
             x, image = block(
                 x,
                 image,
                 ws[:, start : start + count + 1],
                 noises[start : start + count],
-                torch.float16 if half else ws.dtype,
+                dtype,
             )
             start += count
         assert image is not None
@@ -268,7 +272,8 @@ class Generator(nn.Module):
         channel_base: feature maps times resolution, see ``block_channels``.
         channel_max: most feature maps of a layer.
         clamp: limit of activations, for float16; None for none.
-        num_low_precision: how many of the highest resolutions run in float16 on a GPU.
+        num_low_precision: how many of the highest resolutions run in ``low_precision``.
+        low_precision: "float16", on a GPU only, or "bfloat16".
     """
 
     def __init__(
@@ -280,11 +285,14 @@ class Generator(nn.Module):
         channel_max: int = 512,
         clamp: float | None = None,
         num_low_precision: int = 0,
+        low_precision: LowPrecision = "float16",
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.mapping = MappingNetwork(latent_dim, num_mapping_layers)
-        self.synthesis = SynthesisNetwork(resolution, latent_dim, channel_base, channel_max, clamp, num_low_precision)
+        self.synthesis = SynthesisNetwork(
+            resolution, latent_dim, channel_base, channel_max, clamp, num_low_precision, low_precision
+        )
 
     def forward(self, z: Tensor, psi: float = 1.0, noise: Noise = "const", cutoff: int | None = None) -> Tensor:
         """Latents (N, latent_dim) to images (N, 3, resolution, resolution), [-1, 1] but for overshoot.

@@ -16,7 +16,7 @@ from ffl.ranges import Count, Decay, NonNegative, Positive, Range, Whole
 from ffl.training.model import Batch, Model, Phase, Task, latent_noise
 from ffl.training.objective import Objective
 from models.stylegan2.discriminator import Discriminator
-from models.stylegan2.generator import Generator, mix_styles
+from models.stylegan2.generator import Generator, LowPrecision, mix_styles
 from models.stylegan2.regularization import path_length_penalty, path_lengths, r1_penalty
 
 PATH_LENGTH_DECAY = 0.01
@@ -37,7 +37,8 @@ class StyleGAN2(Model):
         channel_base: feature maps times resolution; config F has 32768, its half-channel variant 16384.
         channel_max: most feature maps of a layer.
         mbstd_group: images of a group of the minibatch standard deviation.
-        num_low_precision: how many of the highest resolutions run in float16 on a GPU.
+        num_low_precision: how many of the highest resolutions run in ``low_precision``.
+        low_precision: "float16", on a GPU only, or "bfloat16".
         conv_clamp: limit of activations, which keeps them within float16; None for none.
         lr: learning rate of Adam, before the correction for lazy regularisation.
         betas: of Adam, before the correction.
@@ -70,6 +71,7 @@ class StyleGAN2(Model):
         channel_max: Count = 512,
         mbstd_group: Count = 8,
         num_low_precision: Whole = 4,
+        low_precision: LowPrecision = "float16",
         conv_clamp: float | None = 256.0,
         lr: Positive = 0.0025,
         betas: tuple[Decay, Decay] = (0.0, 0.99),
@@ -94,10 +96,17 @@ class StyleGAN2(Model):
         if channel_base < resolution:
             raise UserError(f"model.channel_base={channel_base}: must be at least {resolution}, the image size")
         self.generator = Generator(
-            resolution, latent_dim, num_mapping_layers, channel_base, channel_max, conv_clamp, num_low_precision
+            resolution,
+            latent_dim,
+            num_mapping_layers,
+            channel_base,
+            channel_max,
+            conv_clamp,
+            num_low_precision,
+            low_precision,
         )
         self.discriminator = Discriminator(
-            resolution, channel_base, channel_max, mbstd_group, conv_clamp, num_low_precision
+            resolution, channel_base, channel_max, mbstd_group, conv_clamp, num_low_precision, low_precision
         )
         # Images are made with the moving average of the weights: single steps of adversarial training scatter widely.
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)

@@ -2,6 +2,8 @@
 
 import copy
 import functools
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from models.official import load_official
 from models.stylegan2 import Discriminator, Generator
-from models.stylegan2.generator import block_channels, low_precision, mix_styles
+from models.stylegan2.generator import block_channels, block_dtype, mix_styles
 
 BUILDERS = {
     "rosinality": functools.partial(load_official, "stylegan2_rosinality"),
@@ -168,12 +170,34 @@ def test_mixing_switches_each_image_at_its_own_layer() -> None:
     assert mixed[..., 0].tolist() == [[0, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
 
 
-def test_float16_is_for_the_highest_resolutions_on_a_gpu() -> None:
-    cuda = torch.device("cuda")
-    sizes = [8 << i for i in range(6)]
-    assert [size for size in sizes if low_precision(size, 256, 4, cuda)] == [32, 64, 128, 256]
-    assert not any(low_precision(size, 256, 0, cuda) for size in sizes)
-    assert not any(low_precision(size, 256, 4, torch.device("cpu")) for size in sizes)
+def test_low_precision_is_for_the_highest_resolutions_and_float16_for_a_gpu() -> None:
+    def types(low: Any, count: int, is_cuda: bool) -> list[torch.dtype]:
+        like: Any = SimpleNamespace(is_cuda=is_cuda, dtype=torch.float32)
+        return [block_dtype(8 << i, 256, count, low, like) for i in range(6)]
+
+    full = torch.float32
+    assert types("float16", 4, True) == [full] * 2 + [torch.float16] * 4
+    assert types("float16", 0, True) == types("float16", 4, False) == [full] * 6
+    assert types("bfloat16", 4, False) == types("bfloat16", 4, True) == [full] * 2 + [torch.bfloat16] * 4
+
+
+def test_networks_in_bfloat16_are_near_those_in_float32() -> None:
+    torch.manual_seed(0)
+    z, images = torch.randn(4, 16), torch.rand(4, 3, 32, 32) * 2 - 1
+    found = {}
+    for low, count in (("float32", 0), ("bfloat16", 2)):
+        torch.manual_seed(1)
+        half: Any = {"num_low_precision": count} | ({"low_precision": low} if count else {})
+        generator, discriminator = Generator(32, 16, 2, 512, 16, **half), Discriminator(32, 512, 16, **half)
+        inside: list[torch.dtype] = []
+        for block in (generator.synthesis.blocks["32"].layers[0], discriminator.blocks["32"]):
+            block.register_forward_hook(lambda *of, kept=inside: kept.append(of[2].dtype))
+        fake, logits = generator(z), discriminator(images)
+        assert inside == [getattr(torch, low)] * 2
+        assert fake.dtype == logits.dtype == torch.float32
+        found[low] = fake, logits
+    for full, half in zip(*found.values(), strict=True):
+        assert 0 < (full - half).norm() / full.norm() < 0.05
 
 
 def test_a_block_in_float16_agrees_with_float32() -> None:
