@@ -6,8 +6,9 @@ No code of it has been published. Where the text leaves something open, this fil
   since four blocks bring 64x64 to 4x4 and every convolution has stride 2. Channels at 64x64: 64, 128, 256, 512.
 - Batch normalisation follows every convolution except the last.
 - The loss is MSE + c KL, the mean squared error over values and the KL divergence summed over latent dimensions. Its
-  weight c is not printed. The evidence lower bound of a Gaussian decoder of unit variance would have c = 2 / (C H W),
-  which is 1.6e-4 at 64x64 and a sixteenth of that at 256x256.
+  weight c is not printed. The default, 6.4e-4, is the batch over the training images of CelebA, 128 / 199,599, as in
+  public VAE code; with it the baseline comes nearest to the paper's 19.96 dB. The evidence lower bound of a Gaussian
+  decoder of unit variance would have c = 2 / (C H W): 1.6e-4 at 64x64, a sixteenth of that at 256x256.
 - Reconstructions at evaluation use the mean of the posterior, not a sample.
 """
 
@@ -99,7 +100,7 @@ class VariationalAutoencoder(Model):
         channels: Count = 64,
         max_channels: Count = 512,
         mse_weight: NonNegative = 1.0,
-        kl_weight: NonNegative = 1.6276e-4,
+        kl_weight: NonNegative = 6.4e-4,
         lr: Positive = 1e-3,
         betas: tuple[Decay, Decay] = (0.9, 0.999),
     ) -> None:

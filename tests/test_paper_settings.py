@@ -72,7 +72,7 @@ METHODS = {
     "vae": Method(
         {"generator": 1e-3},
         (0.9, 0.999),
-        {"latent_dim": 256, "channels": 64, "max_channels": 512, "mse_weight": 1.0, "kl_weight": 1.6276e-4},
+        {"latent_dim": 256, "channels": 64, "max_channels": 512, "mse_weight": 1.0, "kl_weight": 6.4e-4},
     ),
     "pix2pix": Method(
         {"generator": 2e-4, "discriminator": 2e-4},
