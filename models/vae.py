@@ -130,6 +130,7 @@ class VariationalAutoencoder(Model):
 
     def prepare(self, batch: Batch) -> Batch:
         mean, log_variance = self.encoder(batch["image"])
+        # The reparameterisation trick; float32 draws the same noise whatever the precision.
         latent = mean + (0.5 * log_variance).exp() * torch.randn_like(mean, dtype=torch.float32)
         return {**batch, "fake": self.decoder(latent), "mean": mean, "log_variance": log_variance}
 

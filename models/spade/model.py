@@ -216,6 +216,7 @@ class Spade(Model):
         if self.encoder is None:
             return {**batch, "fake": self.generator(batch["semantics"])}
         mean, log_variance = self.encoder(batch["image"])
+        # The reparameterisation trick; float32 draws the same noise whatever the precision.
         z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean, dtype=torch.float32)
         fake = self.generator(batch["semantics"], z)
         return {**batch, "fake": fake, "mean": mean, "log_variance": log_variance}

@@ -28,7 +28,7 @@ def measure(conditions: Conditions) -> Iterator[dict[str, Any]]:
     seeds = [BASE_SEED + 1 + number for number in range(len(MACHINES))]
     for model in [model for model in TABLES if model in conditions.models]:
         for row in ROWS:
-            words = read_table(TABLES[model]).rows[row].runs["reconstruction"]
+            words = [*read_table(TABLES[model]).rows[row].runs["reconstruction"]]
             words += ["trainer.steps=2"] if conditions.small else []
             here = evaluate([*words, f"seed={BASE_SEED}"], HERE)
             by_machine = {"here": here}
