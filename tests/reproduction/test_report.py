@@ -342,7 +342,7 @@ def test_coherence_of_older_runs_comes_from_their_bands() -> None:
         assert f"| photos | w/ | 20.000 | {shown} |" in text
 
 
-UNPUBLISHED = {"losses", "bf16"}
+UNPUBLISHED = {"bf16"}
 
 
 @pytest.mark.parametrize("name", [name for name in table_names() if name not in UNPUBLISHED])
