@@ -485,6 +485,6 @@ def test_all_makes_what_can_be_made(
     monkeypatch.chdir(tmp_path)
     main(["all"])
     made = {path.stem.removeprefix("figure") for path in tmp_path.glob("outputs/results/cpu/*.png")}
-    assert made == {"1", "2", "3", "5", "12", "14", "bands", "gains"}
+    assert made == {"1", "2", "3", "5", "12", "14", "bands", "gains", "loss_bands"}
     printed = capsys.readouterr().out
     assert all(f"figure {name}: not made: " in printed for name in set(map(str, FIGURES)) - made)
