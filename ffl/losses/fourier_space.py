@@ -84,7 +84,8 @@ class FourierSpaceLoss(PairLoss):
         turn = (fake_spectrum.angle() - real_spectrum.angle()).abs()
         has_phase = (fake_amplitude > fake_floor) & (real_amplitude > real_floor)
         phase = torch.where(has_phase, math.pi - (turn - math.pi).abs(), 0)
-        return torch.stack([distance.flatten(1).mean(1) for distance in (phase, amplitude)], -1)
+        per_sample = tuple(range(1, fake.dim()))
+        return torch.stack([distance.mean(per_sample) for distance in (phase, amplitude)], -1)
 
     def _spectrum(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the spectrum that ``half`` names, and the amplitude below which a coefficient has no phase."""
