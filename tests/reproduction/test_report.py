@@ -342,10 +342,7 @@ def test_coherence_of_older_runs_comes_from_their_bands() -> None:
         assert f"| photos | w/ | 20.000 | {shown} |" in text
 
 
-UNPUBLISHED = {"bf16"}
-
-
-@pytest.mark.parametrize("name", [name for name in table_names() if name not in UNPUBLISHED])
+@pytest.mark.parametrize("name", table_names())
 def test_published_tables_are_made_from_their_records(name: str) -> None:
     table = read_table(name)
     path = results_path(PUBLISHED, "cpu", table)
