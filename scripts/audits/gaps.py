@@ -8,7 +8,7 @@ from scripts.reproduction.pivot import Cells, gather_cells
 from scripts.tables import read_table
 
 NOT_RUN = "not run"
-NOT_MEASURED = "not measured: the run was evaluated before there was this metric, and is gone"
+NOT_MEASURED = "not measured: the run was evaluated before there was this metric"
 
 
 def empty_cells(source: Source) -> list[dict[str, Any]]:
