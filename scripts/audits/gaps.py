@@ -4,10 +4,11 @@ from typing import Any
 
 from ffl.metrics import METRICS
 from scripts.audits.evidence import Source
-from scripts.reproduction.pivot import Cells, gather_cells
+from scripts.reproduction.pivot import Cells, gather_cells, shown_values
 from scripts.tables import read_table
 
 NOT_RUN = "not run"
+NOT_FINITE = "not a finite number"
 NOT_MEASURED = "not measured: the run was evaluated before there was this metric"
 
 
@@ -48,11 +49,13 @@ def empty_cells(source: Source) -> list[dict[str, Any]]:
 
 def why_empty(cells: Cells, row: str, group: str, metric: str) -> str | None:
     """Why a cell holds no number; None where it holds one."""
-    measured = cells.get((row, group, metric), {}).values()
-    if any(record.value is not None for record in measured):
+    measured = cells.get((row, group, metric), {})
+    if shown_values(measured):
         return None
-    trained = cells.get((row, group, "training"), {}).values()
-    reasons = [record.missing for record in (*measured, *trained) if record.missing]
+    trained = cells.get((row, group, "training"), {})
+    reasons = [record.missing for record in (*measured.values(), *trained.values()) if record.missing]
     if reasons:
         return reasons[0]
+    if measured:
+        return NOT_FINITE
     return NOT_MEASURED if any(cell[:2] == (row, group) for cell in cells) else NOT_RUN

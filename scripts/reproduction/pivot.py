@@ -240,6 +240,8 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
         for record in measured.values()
     }
     notes += [f"The data set {now} stands in for {was}." for was, now in sorted(stand_ins) if was != now]
+
+    # Whose perceptual term is not the paper's.
     embedded: dict[str, None] = {}
     for (row, _, _), measured in [item for item in cells.items() if item[0][2] == "training"]:
         for config in [record.details["config"] for record in measured.values() if record.details]:
@@ -253,6 +255,8 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
             f"The perceptual term of {', '.join(embedded)} looks through the VGG-16 of ST-LPIPS, whose weights come "
             "with a package, in the place of the paper's VGG."
         )
+
+    # How to read the numbers: what was said when they were made, spreads, lines of real images, warnings.
     notes += results.notes
     if any(len(measured) > 1 for (_, _, metric), measured in cells.items() if metric in METRICS):
         notes.append("± is the standard deviation over seeds; a difference is taken seed by seed.")

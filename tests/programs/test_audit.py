@@ -19,7 +19,7 @@ from scripts.audit import audit
 from scripts.audits.claims import Claim, read_claims, read_pairs, subjects
 from scripts.audits.evidence import EMBEDDED, OurSource, PaperSource, RowGroup, Source
 from scripts.audits.gains import compared_rows, rank_correlation, when_it_helps
-from scripts.audits.gaps import NOT_MEASURED
+from scripts.audits.gaps import NOT_FINITE, NOT_MEASURED, why_empty
 from scripts.audits.operators import difference, effect, judge_claim, shares
 from scripts.audits.report import ablation_setting, band_table, markdown
 from scripts.audits.verdicts import Finding, Item, Numbers, every_part, judge
@@ -589,6 +589,12 @@ def report(tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "benchmark").mkdir()
     (tmp_path / "benchmark" / "overhead.json").write_text(json.dumps({"overhead": [cost], "device": "cpu"}))
     return audit(results=tmp_path, out=tmp_path)
+
+
+def test_a_cell_of_an_infinite_value_is_empty() -> None:
+    place = ("baseline", "reconstruction", "psnr")
+    for value, reason in ((math.inf, NOT_FINITE), (30.0, None)):
+        assert why_empty({place: {1112: Record("psnr", value, 10, {})}}, *place) == reason
 
 
 def test_the_audit_of_a_small_reproduction(report: dict[str, Any], tmp_path: Path) -> None:
