@@ -58,8 +58,8 @@ SETTINGS = {
     ("ae", "dtd"): Setting((64, 64), epochs=200, batch_size=128),
     ("ae", "celeba"): Setting((64, 64), epochs=20, batch_size=128),  # weight 100: the authors' released example
     ("ae", "danbooru"): Setting((64, 64), epochs=20, batch_size=128),  # the appendix names no epochs for it
-    ("vae", "celeba"): Setting((64, 64), epochs=20, batch_size=128, ffl_weight=10.0),
-    ("vae", "celeba_hq"): Setting((256, 256), epochs=400, batch_size=128, ffl_weight=10.0),
+    ("vae", "celeba"): Setting((64, 64), epochs=20, batch_size=128),
+    ("vae", "celeba_hq"): Setting((256, 256), epochs=400, batch_size=128),
     ("pix2pix", "facades"): Setting((256, 256), epochs=200, batch_size=1, decay=100),  # released code: half decays
     ("pix2pix", "edges2shoes"): Setting((256, 256), epochs=15, batch_size=4, decay=7),
     ("spade", "cityscapes"): Setting((256, 512), epochs=200, batch_size=32, decay=100),  # decay: released code

@@ -49,15 +49,16 @@ def relevant_losses(model: str, dataset: str, spectral: float) -> dict[str, tupl
 
 
 def frequency_losses(model: str, dataset: str) -> dict[str, tuple[str, str, dict[str, Any]]]:
-    """Rows of the table of losses: each of them but FFL with its default weight holds half of the gradient."""
+    """Rows of the table of losses: each of them but FFL with a weight of its own holds half of the gradient."""
     half = {"loss.share": 0.5}
+    own = {**FFL, "loss.weight": 10} if model == "vae" else FFL
     terms = {name: {**half, "loss.terms": [name]} for name in ("wavelet", "jpeg_frequency", "fourier_space", "haar")}
     changes = {
         "baseline": {},
-        "ffl_default": FFL,
-        "ffl": {**FFL, **half},
-        "ffl_dct": {**FFL, **half, "loss.transform": "dct"},
-        "no_focal": {**FFL, **half, "loss.ablation": "no_focal"},
+        "ffl_default": own,
+        "ffl": {**own, **half},
+        "ffl_dct": {**own, **half, "loss.transform": "dct"},
+        "no_focal": {**own, **half, "loss.ablation": "no_focal"},
         "fft_l1": {**half, "loss.terms": [{"name": "fft_l1", "weight": 0.1}]},
         **terms,
         "spectral_regularization": {**half, "loss.spectral_regularization": 0.001},
@@ -85,7 +86,7 @@ def small_vae() -> dict[str, tuple[str, str, dict[str, Any]]]:
     small = {"dataset.image_size": 32, "model.channels": 32, "model.max_channels": 256, "model.kl_weight": 6.4e-4}
     changes: dict[str, dict[str, Any]] = {
         "photos_without": {},
-        "photos_with": FFL,
+        "photos_with": {**FFL, "loss.weight": 10},
         "weak_kl": {"model.kl_weight": 1.6e-4},
     }
     return {row: ("vae", "photos", {**small, **change}) for row, change in changes.items()}

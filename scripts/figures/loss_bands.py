@@ -84,7 +84,7 @@ def loss_bands_figure(*, scale: str = "cpu") -> Drawing:
     sheet.height += 0.36  # the labels below the last maps
 
     caption = (
-        "Losses that hold half of the gradient at the generator's output (but FFL with its default weight), by octave "
+        "Losses that hold half of the gradient at the generator's output (but FFL with a weight of its own), by octave "
         "of spatial frequency in cycles per image, with the corners beyond the Nyquist frequency last. Orange is "
         "more than white and purple less: white is the power of real images, or the baseline's error and coherence. "
         "Mean over seeds."
