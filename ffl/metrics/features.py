@@ -302,6 +302,15 @@ class ReferenceFeatures:
     features: Tensor | None
     first: Tensor | None
 
+    def __add__(self, other: "ReferenceFeatures") -> "ReferenceFeatures":
+        """Those of two sets, of which both keep rows or neither does."""
+        rows, firsts = None, None
+        if self.features is not None and self.first is not None:
+            assert other.features is not None
+            assert other.first is not None
+            rows, firsts = torch.cat([self.features, other.features]), torch.cat([self.first, other.first])
+        return ReferenceFeatures(self.statistics + other.statistics, self.half + other.half, rows, firsts)
+
 
 class FeatureMetric(GatheringMetric):
     """A metric of what a network sees in images; those of one network share its pass over each batch.

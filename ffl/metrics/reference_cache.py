@@ -1,7 +1,9 @@
 """Features of the real images of an evaluation, computed once and kept under a hash of what they were computed from."""
 
+import functools
 import hashlib
 import json
+import operator
 import zipfile
 from collections.abc import Iterable
 from functools import cached_property
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch import distributed as dist
 
 from ffl.files import atomic_write
 from ffl.metrics.base import check_images, first_half
@@ -63,26 +66,55 @@ class ReferenceCache:
         key = json.dumps([self.images_sha256, extractor.protocol(), output], sort_keys=True)
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
 
-    def features(self, extractor: FeatureExtractor, output: str = "features") -> ReferenceFeatures:
+    def features(self, extractor: FeatureExtractor, output: str = "features") -> ReferenceFeatures | None:
         """What a network saw in the set, from the folder if it is there, else computed and stored.
+
+        Where a run has several processes, all of them must ask, since they share the work.
 
         Args:
             extractor: the network and its preprocessing.
             output: of the network, see ``FeatureExtractor``.
+        Returns:
+            The features in process 0, None in the others: what processes hold adds up.
         """
-        path = self.path(extractor, output)
-        if path not in self._loaded:
-            found = self._load(path)
-            if found is None:
-                found = self._compute(extractor, output)
-                self._store(path, found)
-            self._loaded[path] = found
-        return self._loaded[path]
+        several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        rank, world_size = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
 
-    def _compute(self, extractor: FeatureExtractor, output: str) -> ReferenceFeatures:
+        # Process 0 alone reads the bytes of all images for the key, and knows whether there is anything to do.
+        path = self.path(extractor, output) if rank == 0 else None
+        found = None if path is None else self._loaded.get(path) or self._load(path)
+        known = [found is not None]
+        if several:
+            dist.broadcast_object_list(known, src=0)
+
+        # Each process looks at a stretch of the set; put together in their order they are as one process sees it.
+        if not known[0]:
+            part = self._compute(extractor, output, rank, world_size)
+            parts: list[ReferenceFeatures | None] = [part] * world_size
+            if several:
+                dist.gather_object(part, parts if rank == 0 else None, dst=0)
+            if path is not None:
+                seen = [part for part in parts if part is not None]
+                if not seen:
+                    raise ValueError("features need at least one batch of images")
+                found = functools.reduce(operator.add, seen)
+                self._store(path, found)
+        if path is not None and found is not None:
+            self._loaded[path] = found
+        return found
+
+    def _compute(
+        self, extractor: FeatureExtractor, output: str, rank: int, world_size: int
+    ) -> ReferenceFeatures | None:
+        """What the network saw in the batches that begin in this process's stretch; None where it has none."""
         whole, half = None, None
         rows, firsts = [], []
+        position = 0
         for images in self.batches:
+            turn = min(position * world_size // self.num_images, world_size - 1)
+            position += len(images)
+            if turn != rank:
+                continue
             features, first = extractor(images)[output].cpu(), first_half(images).cpu()
             part, half_part = FeatureStatistics.of(features), FeatureStatistics.of(features[first])
             whole, half = (part, half_part) if whole is None or half is None else (whole + part, half + half_part)
@@ -90,7 +122,7 @@ class ReferenceCache:
                 rows.append(features)
                 firsts.append(first)
         if whole is None or half is None:
-            raise ValueError("features need at least one batch of images")
+            return None
         kept = (torch.cat(rows), torch.cat(firsts)) if self.keeps_rows else (None, None)
         return ReferenceFeatures(whole, half, *kept)
 

@@ -27,7 +27,7 @@ from ffl.errors import SharedError, UserError
 T = TypeVar("T")
 
 JOIN_TIMEOUT = timedelta(minutes=5)  # for processes that do not start
-WORK_TIMEOUT = timedelta(hours=2)  # for one that works alone, on a validation or on the statistics of real images
+WORK_TIMEOUT = timedelta(hours=2)  # for one that works alone, on a validation or the bytes of real images
 FIRST_PORT, NUM_PORTS = 20_000, 10_000  # where the processes of a Slurm job meet, by its number
 
 _base_store: dist.Store | None = None

@@ -267,14 +267,14 @@ def measure(
                 raise UserError(f"{name}: needs at least {metrics[name].min_images} images, got {num_images}")
 
     # Networks take most of the time of an evaluation, and the real images are those of the evaluation before: what was
-    # seen in them is kept. Process 0 alone holds it, since what processes hold adds up.
+    # seen in them is kept. All processes look at them where it is not; process 0 alone holds what was seen.
     referenced: set[str] = set()
     for name, metric in metrics.items():
         if reference is None:
             break
         if isinstance(metric, FrechetDistance) or (isinstance(metric, TwoSampleMetric) and reference.keeps_rows):
-            if distributed.rank() == 0:
-                metric.set_reference(reference.features(metric.extractor, metric.output))
+            if (seen := reference.features(metric.extractor, metric.output)) is not None:
+                metric.set_reference(seen)
             referenced.add(name)
 
     # Go on where the same evaluation was cut, by the same code and on the same kind of machine.

@@ -492,14 +492,18 @@ def _measure_features(folder: str) -> None:
         return distributed.share(batches)[done:]
 
     records = evaluation.measure(["fid", "is"], share, 25, {}, {}, torch.device("cpu"), reference=reference)
-    print(json.dumps({record.metric: record.value for record in records} | {"floor": records[0].floor}))
+    values = {record.metric: record.value for record in records} | {"floor": records[0].floor}
+    print(json.dumps([values, extractor.network.calls]))
     distributed.stop()
 
 
 def test_features_of_two_processes_give_the_scores_of_one(tmp_path: Path) -> None:
-    values = []
-    for count in (1, 2):
+    printed = []
+    for count in (1, 2, 2):  # the last finds the features of the real images in the folder
         programs = ranks(_measure_features, str(tmp_path / f"cache{count}"), cwd=tmp_path, world_size=count)
         assert [program.wait() for program in programs] == [0] * count, programs[-1].err
-        values += [json.loads(program.out) for program in programs]
-    assert values[1] == values[2] == {name: pytest.approx(value, rel=1e-9) for name, value in values[0].items()}
+        printed += [json.loads(program.out) for program in programs]
+    values, calls = zip(*printed, strict=True)
+    expected = {name: pytest.approx(value, rel=1e-9) for name, value in values[0].items()}
+    assert all(value == expected for value in values[1:])
+    assert calls == (9 + 7, 5 + 4, 4 + 3, 4, 3)  # batches of real images and of generated ones
