@@ -855,7 +855,7 @@ def test_a_fresh_clone_gives_the_published_audit(
 # are those on the paper's metrics alone.
 CHANGED = {
     "bands.ae_dtd.lost": "holds",  # textures are now learnt from 1,427 images instead of 960
-    # The VAE is now trained to its end, with the KL weight that gives the paper's baseline and FFL's best weight for it.
+    # The VAE is now trained to its end, at the KL weight of the paper's baseline and FFL's best weight for it.
     "bands.vae_celeba.gap_narrower": "holds",
     "bands.vae_celeba.spectrum_closer": "holds",
     "bands.vae_celeba_hq.spectrum_closer": "holds",
