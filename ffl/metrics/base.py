@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor
+from torch import distributed as dist
 from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
@@ -60,6 +61,12 @@ def map_pairs(function: Callable[[Tensor, Tensor], Tensor], fake: Tensor, real: 
     limit = elements if fake.device.type == "cpu" else 1 << 25
     chunk = max(1, limit // max(1, fake[:1].numel()))
     return torch.cat([function(a, b) for a, b in zip(fake.split(chunk), real.split(chunk), strict=True)])
+
+
+def rank_and_world_size() -> tuple[int, int]:
+    """The number of this process and how many there are; (0, 1) for a process alone."""
+    together = dist.is_available() and dist.is_initialized()
+    return (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
 
 
 def first_half(images: Tensor) -> Tensor:

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch import distributed as dist
 
-from ffl.metrics.base import Description
+from ffl.metrics.base import Description, rank_and_world_size
 from ffl.metrics.features import MAX_ROWS, FeatureExtractor, FeatureMetric, InceptionFeatures
 from ffl.metrics.inception import Preprocess
 
@@ -98,8 +97,7 @@ class ClassScore(FeatureMetric):
                 ranks, that rank r of W got images r, r + W, r + 2W, ... as torch's DistributedSampler deals them.
         """
         if positions is None:
-            world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-            rank = dist.get_rank() if world > 1 else 0
+            rank, world = rank_and_world_size()
             seen = len(self.rows("positions"))
             positions = rank + world * torch.arange(seen, seen + len(images))
         elif positions.shape != (len(images),):

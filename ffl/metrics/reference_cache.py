@@ -15,7 +15,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from ffl.files import atomic_write
-from ffl.metrics.base import check_images, first_half
+from ffl.metrics.base import check_images, first_half, rank_and_world_size
 from ffl.metrics.features import FeatureExtractor, ReferenceFeatures
 from ffl.metrics.frechet import FeatureStatistics
 
@@ -77,21 +77,20 @@ class ReferenceCache:
         Returns:
             The features in process 0, None in the others: what processes hold adds up.
         """
-        several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-        rank, world_size = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
+        rank, world_size = rank_and_world_size()
 
         # Process 0 alone reads the bytes of all images for the key, and knows whether there is anything to do.
         path = self.path(extractor, output) if rank == 0 else None
         found = None if path is None else self._loaded.get(path) or self._load(path)
         known = [found is not None]
-        if several:
+        if world_size > 1:
             dist.broadcast_object_list(known, src=0)
 
         # Each process looks at a stretch of the set; put together in their order they are as one process sees it.
         if not known[0]:
             part = self._compute(extractor, output, rank, world_size)
             parts: list[ReferenceFeatures | None] = [part] * world_size
-            if several:
+            if world_size > 1:
                 dist.gather_object(part, parts if rank == 0 else None, dst=0)
             if path is not None:
                 seen = [part for part in parts if part is not None]
