@@ -60,7 +60,7 @@ Subset = Literal[
     "growth",
 ]
 ModelName = Literal["ae", "vae", "pix2pix", "stylegan2", "spade"]
-BY_THREADS = ("loss", "losses", "metrics")  # short, and compared with code that has one thread
+BY_THREADS = ("loss", "losses", "metrics", "peers")  # what they are compared with may gain less or more by threads
 
 
 def main(
@@ -79,8 +79,8 @@ def main(
     Args:
         subsets: what to measure; without any everything, but for what lacks its data or packages.
         rounds: repetitions, each of which measures all that is compared; else each subset has its number.
-        threads: torch's thread counts on the CPU, such as 1,2; else 1 and all cores. Loss and metrics are measured
-            with each in turn, the other subsets with the last.
+        threads: torch's thread counts on the CPU, such as 1,2; else 1 and all cores. Losses, metrics and peers are
+            measured with each in turn, the other subsets with the last.
         accelerator: auto is the CPU and, where there is one, the GPU.
         models: to measure, of those that a subset has.
         data_root: folder that holds one folder per data set.
