@@ -192,8 +192,14 @@ class OurSource(Source):
 
     def judged_metric(self, metric: str, places: Iterable[RowGroup]) -> str:
         # The two are never compared with each other: the one that more of the rows have serves them all.
-        choices = [metric, *([EMBEDDED[metric]] if self.embedded and metric in EMBEDDED else [])]
         places = list(places)
+        choices = [metric]
+        if self.embedded and metric in EMBEDDED:
+            # A row that is quoted has the paper's metric alone, with which ours could then be compared.
+            of_tables = [place for place in places if place.table in self.tables()]
+            quoted = [place for place in of_tables if read_table(place.table).rows[place.row].quoted]
+            if all(self.numbers(place, EMBEDDED[metric]).missing is None for place in quoted):
+                choices.append(EMBEDDED[metric])
         return max(choices, key=lambda name: sum(self.numbers(place, name).missing is None for place in places))
 
     def why_absent(self, place: RowGroup, metric: str) -> str:
