@@ -40,6 +40,14 @@ from run_config import defaults
 BASE_SEED = 1112  # the authors', and the default of train.py
 PUBLISHED = CONFIG_DIR.parent / "results"  # by the maintainers
 OWN = Path("outputs/results")  # what a user makes
+MODEL_TITLES = {
+    "ae": "autoencoder",
+    "vae": "VAE",
+    "pix2pix": "pix2pix",
+    "spade": "SPADE",
+    "stylegan2": "StyleGAN2",
+    "segmenter": "segmenter",
+}
 
 P = ParamSpec("P")
 T = TypeVar("T")

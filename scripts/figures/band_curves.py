@@ -13,10 +13,10 @@ from matplotlib.ticker import FixedLocator, FormatStrFormatter, LogLocator, Null
 from ffl.errors import UserError
 from ffl.metrics.bands import band_labels, band_limits, by_band
 from ffl.training.record import Record
-from scripts.figures.comparison import BLOCKS, MODELS
+from scripts.figures.comparison import BLOCKS
 from scripts.figures.runs import Drawing, TableRun, command
 from scripts.figures.style import COLOURS, GREY, PAGE_WIDTH, Sheet
-from scripts.tables import by_seed, read_records_of, read_table, split_overrides
+from scripts.tables import MODEL_TITLES, by_seed, read_records_of, read_table, split_overrides
 
 QUANTITIES = {"power": "power / real power", "error": "error / real power", "coherence": "coherence"}
 MARKERS = {"w/o FFL": "o", "w/ FFL": "s"}
@@ -91,11 +91,11 @@ def bands_figure(*, scale: str = "cpu", model: str | None = None) -> Drawing:
         centres = [math.sqrt(low * end) for low, end in pairwise(ends)]
         data = f"{record.provenance['dataset']} {wide}×{high}"
         curves = {row.label: over_seeds(records[row]) for row in rows}
-        values[f"{MODELS[wanted[rows]]}, {data}"] = {"edges": edges, "bands": band_labels(edges)[1:], **curves}
+        values[f"{MODEL_TITLES[wanted[rows]]}, {data}"] = {"edges": edges, "bands": band_labels(edges)[1:], **curves}
         if column % MOST_COLUMNS == 0:
             top = sheet.height + 0.1
         x = left + column % MOST_COLUMNS * (width + gap)
-        sheet.text(x + width / 2, top, MODELS[wanted[rows]])
+        sheet.text(x + width / 2, top, MODEL_TITLES[wanted[rows]])
         sheet.text(x + width / 2, top + 0.15, data)
 
         for line, quantity in enumerate(QUANTITIES):

@@ -21,17 +21,10 @@ from ffl.training.run_directory import RunDirectory
 from scripts.figures.runs import Drawing, FoundRuns, TableRun, about, describe, first_items, generate, pair, score
 from scripts.figures.style import BODY, GAP, PAGE_WIDTH, SMALL, TITLE, Sheet, limits, save
 from scripts.runs import OpenedRun
+from scripts.tables import MODEL_TITLES
 
 NUM_IMAGES = 4
 LABEL_WIDTH = 0.2
-MODELS = {
-    "ae": "autoencoder",
-    "vae": "VAE",
-    "pix2pix": "pix2pix",
-    "spade": "SPADE",
-    "stylegan2": "StyleGAN2",
-    "segmenter": "segmenter",
-}
 TASKS: dict[Task, str] = {
     "reconstruction": "reconstruction",
     "synthesis": "synthesis",
@@ -244,7 +237,7 @@ def draw_runs(
     pitch = (cell - GAP) * height / width + GAP
     spectra_x = left + columns * cell + middle
 
-    name = MODELS[first.config["model"]["name"]]
+    name = MODEL_TITLES[first.config["model"]["name"]]
     title = f"{name}, {TASKS[task or first.model.tasks[0]]}, {first.dataset.name} {width}×{height}"
     sheet.text(left + columns * cell / 2, y, title, TITLE)
     first_spectra = list(lines).index(next(iter(spectra)))

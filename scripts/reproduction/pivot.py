@@ -4,6 +4,7 @@ Markdown, LaTeX, CSV and the report are made from this pivot, so that they all s
 marks and notes.
 """
 
+import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from ffl.metrics.bands import coherence
 from ffl.metrics.base import ImageMetric
 from ffl.training.record import Record
 from scripts.reproduction.paper import paper_tables
-from scripts.tables import Table, TableResults, split_overrides
+from scripts.tables import MODEL_TITLES, PUBLISHED, Table, TableResults, split_overrides
 
 
 class CallTime:
@@ -260,6 +261,7 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
     notes += results.notes
     if any(len(measured) > 1 for (_, _, metric), measured in cells.items() if metric in METRICS):
         notes.append("± is the standard deviation over seeds; a difference is taken seed by seed.")
+    notes.append(machines_note())
     if any(record.floor is not None for measured in cells.values() for record in measured.values()):
         notes.append(
             "Real halves: the same metric between two halves of the real test images, about what a perfect model would "
@@ -313,6 +315,22 @@ def table_notes(table: Table, results: TableResults, cells: Cells) -> list[str]:
         notes[-1] += f" missing: {reason}"
     notes += [f"Not run: {'; '.join(where)}: {reason}" for reason, where in idle.items()]
     return notes
+
+
+def machines_note() -> str:
+    """What another processor makes of PSNR, beside what another seed makes; of each model the row that varies most."""
+    rows = json.loads((PUBLISHED / "benchmark" / "machines.json").read_text())["machines"]
+    parts = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        of_model = [row for row in rows if row["model"] == model]
+        machines, seeds = (max(row[f"spread_over_{of}"]["psnr"] for row in of_model) for of in ("machines", "seeds"))
+        parts.append(
+            f"{machines:.2f} dB over imitated processors and {seeds:.2f} dB over seeds for the {MODEL_TITLES[model]}"
+        )
+    return (
+        "The same seed gives other digits on another processor: on photographs PSNR has a standard deviation of up to "
+        f"{', of '.join(parts)} (`results/benchmark/machines.json`)."
+    )
 
 
 def shown_values(measured: Mapping[int, Record]) -> dict[int, float]:
