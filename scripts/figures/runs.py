@@ -18,7 +18,7 @@ from ffl.training.record import read_records
 from ffl.training.run_directory import RunDirectory
 from ffl.training.trainer import choose_device, to_device
 from scripts.runs import OpenedRun, open_run
-from scripts.tables import find_run_of
+from scripts.tables import find_run_of, read_table
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class TableRun:
     group: str
 
     def __str__(self) -> str:
-        return f"{self.table} {self.row}"
+        several = len(read_table(self.table).rows[self.row].runs) > 1
+        return f"{self.table} {self.row}" + f" {self.group}" * several
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,9 @@ def find_runs(
     missing: list[str] = []
     refused: list[str] = []
     for row in rows:
-        # A run that is cut is drawn as it is; the JSON and the last lines printed say so.
-        advice = f"run: {command([row], scale, overrides)}"
+        # A run that is cut is drawn as it is; the JSON and the last lines printed say so. Folders are for this machine
+        # alone, and the JSON may be published.
+        advice = f"run: {command([row], scale, [])}"
         try:
             run = find_run_of(row.table, row.row, row.group, scale, overrides)
         except UserError as error:  # a run of that name with another configuration

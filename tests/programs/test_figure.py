@@ -415,6 +415,14 @@ def test_a_run_that_is_not_finished_is_named(
     )
 
 
+def test_every_run_of_a_figure_has_a_name_of_its_own() -> None:
+    """SPADE's rows have a run on each of two data sets."""
+    for blocks in comparison.BLOCKS.values():
+        runs = {row for block in blocks for row in block.runs}
+        assert len({str(row) for row in runs}) == len(runs)
+    assert str(comparison.BLOCKS[10][0].runs[0]) == "table5 spade_without cityscapes"
+
+
 def test_a_score_is_the_newest_of_these_weights_on_all_test_images(runs: dict[str, RunDirectory]) -> None:
     run = open_run(runs["ae"].path)
     protocol = {
