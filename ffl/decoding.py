@@ -1,7 +1,7 @@
 """From the bytes of an image file to 8-bit RGB: one decoder for training and evaluation, Pillow as in the paper.
 
-"turbo" leaves JPEG files to torchvision, which takes half the time of Pillow. Both call libjpeg-turbo and give equal
-pixels where both are built with the same version of it; files that torchvision cannot read are left to Pillow.
+"turbo" leaves JPEG files to torchvision, some builds of which are faster than Pillow. Both call libjpeg-turbo and give
+equal pixels where both are built with the same version of it; files that torchvision cannot read are left to Pillow.
 
 Ordinary RGB files give what ``Image.open(...).convert("RGB")`` does, bit for bit. For others:
 
