@@ -173,9 +173,12 @@ def draw(
             print(f"figure {number}: not made: {error}")
             continue
 
-        # The picture, and beside it what it shows in words and numbers.
+        # The picture, and beside it what it shows in words and numbers, without the folders of this machine.
         written = save(drawing.figure, path)
-        about = {"caption": drawing.caption, "values": drawing.values, "runs": drawing.runs, "missing": missing}
+        lasting = missing
+        for folder in (f" data_root={data_root}", f" output_root={output_root}"):
+            lasting = [line.replace(folder, "") for line in lasting]
+        about = {"caption": drawing.caption, "values": drawing.values, "runs": drawing.runs, "missing": lasting}
         content = {"figure": number, "scale": scale, **about}
         write_text(path.with_suffix(".json"), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         print(f"figure {number}: written to {', '.join(map(str, written))} and {path.with_suffix('.json').name}")

@@ -136,9 +136,8 @@ def find_runs(
     missing: list[str] = []
     refused: list[str] = []
     for row in rows:
-        # A run that is cut is drawn as it is; the JSON and the last lines printed say so. Folders are for this machine
-        # alone, and the JSON may be published.
-        advice = f"run: {command([row], scale, [])}"
+        # A run that is cut is drawn as it is; the JSON and the last lines printed say so.
+        advice = f"run: {command([row], scale, overrides)}"
         try:
             run = find_run_of(row.table, row.row, row.group, scale, overrides)
         except UserError as error:  # a run of that name with another configuration
